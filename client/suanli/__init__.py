@@ -1,0 +1,1 @@
+"""The consumer: jobs, submission, results, audit."""

@@ -1,0 +1,1 @@
+"""What all parties of Suanli agree on: papers, signatures, the lease, the wire."""

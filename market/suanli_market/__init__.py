@@ -1,0 +1,1 @@
+"""The market: admission, book, rounds, the chain writer, the relay."""

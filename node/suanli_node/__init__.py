@@ -1,0 +1,1 @@
+"""The provider node: inventory, offers, sandboxed runs on Ray, metering, receipts."""
