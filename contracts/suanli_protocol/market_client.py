@@ -1,0 +1,309 @@
+"""The market's HTTP interface, as node, client and tests call it.
+
+Each request of a key holder is signed (messages.Request): method, target, body digest, time and a nonce, so that a
+proxy can neither alter nor replay it. Errors of the market arrive as RFC 9457 problems and leave as SuanliErrors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from suanli_protocol import errors, wire
+from suanli_protocol.messages import Request
+from suanli_protocol.signing import Domain, Signer
+
+B = TypeVar("B", bound=BaseModel)
+HEADERS = ("Suanli-Signer", "Suanli-At", "Suanli-Nonce", "Suanli-Signature")
+CHUNK_BYTES = 4 * 1024 * 1024
+REQUEST_TIMEOUT_S = 30.0
+EVENT_SILENCE_S = 30.0  # the market sends a comment every 10 s; longer silence means a dead connection
+
+_BY_CODE: dict[str, type[errors.SuanliError]] = {
+    kind.code: kind
+    for kind in (
+        errors.UsageError,
+        errors.ProtocolError,
+        errors.SignatureError,
+        errors.NoMatchError,
+        errors.FundsError,
+        errors.ChainError,
+        errors.ChainUnavailableError,
+        errors.NotFoundError,
+        errors.IntegrityError,
+        errors.TimedOutError,
+        errors.UnreachableError,
+    )
+}
+
+
+def signed_headers(
+    signer: Signer, domain: Domain, market: str, method: str, target: str, body: bytes
+) -> dict[str, str]:
+    """The four headers that sign one request; `target` is path and query as sent."""
+    at, nonce = int(time.time()), secrets.token_bytes(32)
+    request = Request(signer.address, market, method, target, hashlib.sha256(body).digest(), at, nonce)
+    values = (signer.address, str(at), wire.to_hex(nonce), wire.to_hex(signer.sign(domain, request)))
+    return dict(zip(HEADERS, values, strict=True))
+
+
+class MarketClient:
+    """A connection to one market; reads need no key, writes and private reads do. Thread-safe, like httpx."""
+
+    def __init__(
+        self, url: str, *, signer: Signer | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._signer = signer
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=REQUEST_TIMEOUT_S,
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._info: wire.MarketInfo | None = None
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What the market is
+
+    def info(self) -> wire.MarketInfo:
+        """Who the market is; read once per client."""
+        if self._info is None:
+            self._info = self._get("/v1/market", wire.MarketInfo)
+        return self._info
+
+    @property
+    def domain(self) -> Domain:
+        """The signing domain that the market works under. Callers pin it against their own configuration."""
+        info = self.info()
+        return Domain(info.chain_id, info.escrow)
+
+    # Offers, bids, quotes
+
+    def post_offer(self, signed: wire.SignedOffer) -> wire.Acknowledgement:
+        """Publishes an offer."""
+        return self._post("/v1/offers", signed, wire.Acknowledgement, sign=True)
+
+    def withdraw_offer(self, offer: bytes) -> wire.Acknowledgement:
+        """Takes an offer off the book, by its struct hash."""
+        return self._post(f"/v1/offers/{wire.to_hex(offer)}/withdraw", None, wire.Acknowledgement, sign=True)
+
+    def offers(self) -> list[wire.OfferView]:
+        """The open offers."""
+        return self._list("/v1/offers", wire.OfferView)
+
+    def post_bid(self, signed: wire.SignedBid) -> wire.Acknowledgement:
+        """Submits a bid; the same bid twice gets the same acknowledgement."""
+        return self._post("/v1/bids", signed, wire.Acknowledgement, sign=True)
+
+    def bid(self, bid: bytes) -> wire.BidView:
+        """A bid of the signer's, by its struct hash."""
+        return self._get(f"/v1/bids/{wire.to_hex(bid)}", wire.BidView, sign=True)
+
+    def withdraw_bid(self, bid: bytes) -> wire.Acknowledgement:
+        """Takes a bid off the book, by its struct hash."""
+        return self._post(f"/v1/bids/{wire.to_hex(bid)}/withdraw", None, wire.Acknowledgement, sign=True)
+
+    def quote(self, request: wire.QuoteRequest) -> wire.Quote:
+        """Which offers would do for a bid, at which price, and why the others would not."""
+        return self._post("/v1/quotes", request, wire.Quote)
+
+    # Leases
+
+    def leases(self, *, state: str = "") -> list[wire.LeaseView]:
+        """The signer's leases, newest first, as consumer or provider; `state` "open" leaves out the closed ones."""
+        return self._list(f"/v1/leases{_query(state=state)}", wire.LeaseView, sign=True)
+
+    def lease(self, lease: bytes) -> wire.LeaseView:
+        """One lease of the signer's."""
+        return self._get(f"/v1/leases/{wire.to_hex(lease)}", wire.LeaseView, sign=True)
+
+    def report(self, lease: bytes, report: wire.Report) -> None:
+        """The provider's word on the phase of a run."""
+        self._send("POST", f"/v1/leases/{wire.to_hex(lease)}/phase", report, sign=True)
+
+    def post_logs(self, lease: bytes, page: wire.LogPage) -> None:
+        """Appends sealed log chunks; a chunk that is already there is ignored."""
+        self._send("POST", f"/v1/leases/{wire.to_hex(lease)}/logs", page, sign=True)
+
+    def logs(self, lease: bytes, *, after: int = -1, wait_s: int = 0) -> wire.LogPage:
+        """Sealed log chunks with seq > after; waits up to `wait_s` (at most 20) for one."""
+        target = f"/v1/leases/{wire.to_hex(lease)}/logs{_query(after=after, wait=wait_s)}"
+        return self._get(target, wire.LogPage, sign=True)
+
+    def post_receipt(self, lease: bytes, signed: wire.SignedReceipt) -> None:
+        """The provider's receipt with its evidence."""
+        self._send("POST", f"/v1/leases/{wire.to_hex(lease)}/receipt", signed, sign=True)
+
+    def receipt(self, lease: bytes) -> wire.SignedReceipt:
+        """The provider's receipt with its evidence, for the consumer to check."""
+        return self._get(f"/v1/leases/{wire.to_hex(lease)}/receipt", wire.SignedReceipt, sign=True)
+
+    def countersign(self, lease: bytes, signed: wire.Countersignature) -> None:
+        """The consumer's signature over the same receipt; the market settles."""
+        self._send("POST", f"/v1/leases/{wire.to_hex(lease)}/countersignature", signed, sign=True)
+
+    # Blobs (ciphertext)
+
+    def put_blob(self, lease: bytes, slot: str, data: Any, size: int) -> wire.BlobView:
+        """Uploads `size` bytes from a binary file object; goes on where an earlier upload broke off."""
+        base = f"/v1/leases/{wire.to_hex(lease)}/blobs/{slot}"
+        view = self._post(f"{base}{_query(size=size)}", None, wire.BlobView, sign=True)
+        data.seek(view.received)
+        while view.delivered is None:
+            chunk = data.read(CHUNK_BYTES)
+            if not chunk and size:
+                raise errors.IntegrityError(f"the {slot} blob ended before its {size} bytes")
+            response = self._request("PUT", f"{base}{_query(offset=view.received)}", chunk, sign=True)
+            view = _parse(response, wire.BlobView)
+        return view
+
+    def get_blob(self, lease: bytes, slot: str) -> Iterator[bytes]:
+        """Streams a blob's bytes; the caller checks digest and size."""
+        target = f"/v1/leases/{wire.to_hex(lease)}/blobs/{slot}"
+        headers = self._headers("GET", target, b"")
+        try:
+            with self._http.stream("GET", target, headers=headers) as response:
+                if response.is_error:
+                    response.read()
+                    _raise(response)
+                yield from response.iter_bytes(1024 * 1024)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    # Events
+
+    def events(self, after: int = 0) -> Iterator[wire.Event]:
+        """The signer's events with seq > after, as they come, until the connection breaks (UnreachableError)."""
+        target = f"/v1/events{_query(after=after)}"
+        timeout = httpx.Timeout(REQUEST_TIMEOUT_S, read=EVENT_SILENCE_S)
+        try:
+            with self._http.stream(
+                "GET", target, headers=self._headers("GET", target, b""), timeout=timeout
+            ) as response:
+                if response.is_error:
+                    response.read()
+                    _raise(response)
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield wire.Event.model_validate_json(line.removeprefix("data:").strip())
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        except ValidationError as error:
+            raise errors.ProtocolError(
+                f"the market sent an event that is none: {error.errors()[0]['msg']}"
+            ) from None
+        raise errors.UnreachableError(f"the market at {self.url} ended the event stream")
+
+    # Public record
+
+    def log(self, first: int, last: int) -> list[wire.Json]:
+        """Entries of the admission log, with seq in first..last."""
+        return self._list_json(f"/v1/log{_query(first=first, last=last)}")
+
+    def heads(self, after: int = 0) -> list[wire.Json]:
+        """Signed heads of the admission log with lastSeq > after: {"head", "signature"}."""
+        return self._list_json(f"/v1/heads{_query(after=after)}")
+
+    def round(self, number: int) -> wire.Json:
+        """One round: {"round", "matches", "hash"}."""
+        data: wire.Json = self._request("GET", f"/v1/rounds/{number}", b"").json()
+        return data
+
+    # The machinery
+
+    def _headers(self, method: str, target: str, body: bytes) -> dict[str, str]:
+        if self._signer is None:
+            raise errors.UnusableKeyError("this call needs a key", hint="give the client a signer")
+        return signed_headers(self._signer, self.domain, self.info().address, method, target, body)
+
+    def _request(self, method: str, target: str, body: bytes, *, sign: bool = False) -> httpx.Response:
+        headers = self._headers(method, target, body) if sign else {}
+        if body:
+            headers["Content-Type"] = "application/octet-stream" if method == "PUT" else "application/json"
+        try:
+            response = self._http.request(method, target, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            _raise(response)
+        return response
+
+    def _unreachable(self, error: httpx.HTTPError) -> errors.UnreachableError:
+        what = str(error) or type(error).__name__
+        return errors.UnreachableError(
+            f"the market at {self.url} cannot be reached: {what}",
+            hint="is it running? `suanli doctor` checks the whole way",
+        )
+
+    def _send(
+        self, method: str, target: str, body: wire.Body | None, *, sign: bool = False
+    ) -> httpx.Response:
+        content = json.dumps(body.to_json()).encode() if body is not None else b""
+        return self._request(method, target, content, sign=sign)
+
+    def _get(self, target: str, kind: type[B], *, sign: bool = False) -> B:
+        return _parse(self._request("GET", target, b"", sign=sign), kind)
+
+    def _post(self, target: str, body: wire.Body | None, kind: type[B], *, sign: bool = False) -> B:
+        return _parse(self._send("POST", target, body, sign=sign), kind)
+
+    def _list_json(self, target: str, *, sign: bool = False) -> list[wire.Json]:
+        data = self._request("GET", target, b"", sign=sign).json()
+        if not isinstance(data, list):
+            raise errors.ProtocolError(f"the market at {self.url} answered {target} with no list")
+        return data
+
+    def _list(self, target: str, kind: type[B], *, sign: bool = False) -> list[B]:
+        return [_validate(item, kind) for item in self._list_json(target, sign=sign)]
+
+
+def _query(**values: object) -> str:
+    given = {key: value for key, value in values.items() if value != ""}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _validate(data: Any, kind: type[B]) -> B:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise errors.ProtocolError(
+            f"the market's {kind.__name__} is malformed: {place}: {first['msg']}"
+        ) from None
+
+
+def _parse(response: httpx.Response, kind: type[B]) -> B:
+    try:
+        return _validate(response.json(), kind)
+    except json.JSONDecodeError:
+        raise errors.ProtocolError(f"the market answered {response.url.path} with no JSON") from None
+
+
+def _raise(response: httpx.Response) -> None:
+    try:
+        problem = response.json()
+        code, detail, hint = str(problem["code"]), str(problem["detail"]), str(problem.get("hint", ""))
+    except (ValueError, KeyError, TypeError):
+        code, detail, hint = "market", f"HTTP {response.status_code} from {response.url.path}", ""
+    kind = _BY_CODE.get(code, errors.MarketError)
+    raise kind(detail, hint=hint, code=code)

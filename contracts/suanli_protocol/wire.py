@@ -1,0 +1,352 @@
+"""The wire: papers and HTTP bodies as JSON.
+
+The one module where snake_case meets camelCase. A paper's integers above 32 bits travel as decimal text (a JSON number
+loses digits beyond 2^53 in many readers), bytes as 0x-hex, addresses as checksummed text. Reading is strict: a missing,
+unknown, ill-typed or out-of-range member is a ProtocolError that names it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel as pydantic_camel
+
+from suanli_protocol.documents import Hex32, Whole
+from suanli_protocol.errors import ProtocolError, SignatureError
+from suanli_protocol.messages import Message, solidity_fields, to_camel
+from suanli_protocol.signing import address_bytes, checksum_address
+
+M = TypeVar("M", bound=Message)
+_DECIMAL = re.compile(r"^(0|[1-9][0-9]{0,77})$")
+_HEX = re.compile(r"^0x([0-9a-f]{2})*$")
+
+HexBytes = Annotated[str, StringConstraints(pattern=r"^0x([0-9a-f]{2})*$")]
+Signature = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{128}$")]
+Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
+Amount = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,77})$")]
+Json = dict[str, Any]
+
+
+def to_hex(data: bytes) -> str:
+    """0x and lower-case hex."""
+    return "0x" + data.hex()
+
+
+def from_hex(text: str, *, size: int | None = None, name: str = "value") -> bytes:
+    """Bytes from 0x-hex of `size` bytes; ProtocolError otherwise."""
+    if not isinstance(text, str) or not _HEX.match(text) or (size is not None and len(text) != 2 + 2 * size):
+        wanted = f"{size} bytes of " if size is not None else ""
+        raise ProtocolError(f"{name}: {text!r:.80} is not {wanted}lower-case hex after 0x")
+    return bytes.fromhex(text[2:])
+
+
+def _bits(solidity: str) -> int:
+    return int(solidity.removeprefix("uint"))
+
+
+def _write(solidity: str, value: Any) -> Any:
+    if solidity == "bytes32":
+        return to_hex(value)
+    if solidity.startswith("uint") and _bits(solidity) > 32:
+        return str(value)
+    return value
+
+
+def _read(name: str, solidity: str, value: Any) -> Any:
+    if solidity == "bytes32":
+        return from_hex(value, size=32, name=name)
+    if solidity == "address":
+        return read_address(value, name=name)
+    if solidity == "string" and isinstance(value, str):
+        return value
+    if solidity == "bool" and isinstance(value, bool):
+        return value
+    if solidity.startswith("uint"):
+        return _read_uint(name, _bits(solidity), value)
+    raise ProtocolError(f"{name}: {value!r:.80} is not a {solidity}")
+
+
+def _read_uint(name: str, bits: int, value: Any) -> int:
+    wide = bits > 32
+    if wide and not (isinstance(value, str) and _DECIMAL.match(value)):
+        raise ProtocolError(f"{name}: {value!r:.80} is not a whole number in decimal text")
+    if not wide and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ProtocolError(f"{name}: {value!r:.80} is not a whole number")
+    number = int(value)
+    if not 0 <= number < 1 << bits:
+        raise ProtocolError(f"{name}: {number} does not fit in {bits} bits")
+    return number
+
+
+def read_address(value: Any, *, name: str = "address") -> str:
+    """The checksummed address; a wrong checksum in mixed case is refused (it is a typing error)."""
+    if not isinstance(value, str):
+        raise ProtocolError(f"{name}: {value!r:.80} is not an address")
+    try:
+        text = checksum_address(address_bytes(value))
+    except SignatureError as error:
+        raise ProtocolError(f"{name}: {error.detail}") from None
+    digits = value.removeprefix("0x")
+    if digits not in (digits.lower(), text[2:]):
+        raise ProtocolError(f"{name}: {value} has a wrong checksum", hint=f"did you mean {text}?")
+    return text
+
+
+def paper_to_json(paper: Message) -> Json:
+    """A signed message as a JSON object."""
+    return {
+        to_camel(name): _write(solidity, getattr(paper, name))
+        for name, solidity in solidity_fields(type(paper))
+    }
+
+
+def paper_from_json(kind: type[M], data: Any) -> M:
+    """A signed message from hostile JSON; ProtocolError names the member that is wrong."""
+    if not isinstance(data, dict):
+        raise ProtocolError(f"{kind.__name__}: a JSON object is wanted")
+    members = {to_camel(name): (name, solidity) for name, solidity in solidity_fields(kind)}
+    for key in data:
+        if key not in members:
+            raise ProtocolError(f"{kind.__name__}: unknown member {key!r:.80}")
+    values = {}
+    for key, (name, solidity) in members.items():
+        if key not in data:
+            raise ProtocolError(f"{kind.__name__}: member {key!r} is missing")
+        values[name] = _read(f"{kind.__name__}.{key}", solidity, data[key])
+    return kind(**values)
+
+
+class Body(BaseModel):
+    """Base of all HTTP bodies: camelCase, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=pydantic_camel, populate_by_name=True
+    )
+
+    def to_json(self) -> Json:
+        """The body as JSON values."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class MarketInfo(Body):
+    """Who this market is and what it asks (GET /v1/market)."""
+
+    name: str
+    version: str
+    address: Address
+    chain_id: int
+    genesis: Hex32
+    escrow: Address
+    code_hash: Hex32
+    token: Address
+    symbol: str
+    decimals: int
+    fee_bps: int
+    min_fee: Amount  # base units; a bid whose budget cannot bring this fee is refused
+    min_window: int  # seconds
+    confirmations: int
+    round_ms: int
+    blob_bytes_max: int
+    chunk_bytes_max: int
+    time: int  # milliseconds of Unix UTC
+
+
+class SignedOffer(Body):
+    """POST /v1/offers."""
+
+    offer: Json
+    signature: Signature
+    attributes: Json
+
+
+class SignedBid(Body):
+    """POST /v1/bids."""
+
+    bid: Json
+    signature: Signature
+    constraints: Json
+    job_digest: Hex32
+
+
+class Acknowledgement(Body):
+    """The market's signed proof that it admitted (or refused, see `entry.reason`) a paper."""
+
+    entry: Json
+    path: list[Hex32]  # Merkle siblings from leaf to root
+    index: int  # of the leaf in its group commit
+    previous: Hex32  # the log's head before this group commit
+    head: Json
+    signature: Signature
+    paper: Hex32  # struct hash of the paper
+
+
+class OfferView(Body):
+    """An offer of the book (GET /v1/offers). `free` is its capacity less what is leased or proposed."""
+
+    id: Hex32
+    offer: Json
+    signature: Signature
+    attributes: Json
+    free: Json  # {"cpuMilli", "memoryMib", "acceleratorMilli", "diskMib"}
+    seen_at: int
+
+
+class Rejection(Body):
+    """One condition and how many offers it alone or first rejects."""
+
+    condition: str
+    detail: str
+    offers: int
+    hint: str = ""
+
+
+class QuoteRequest(Body):
+    """POST /v1/quotes: a bid that is not signed yet (its signature is not asked for, its counter not checked)."""
+
+    bid: Json
+    constraints: Json
+
+
+class QuotedOffer(Body):
+    """An offer that would do, with its rate and the most that it can cost."""
+
+    offer: OfferView
+    rate: Amount
+    seconds: int
+    price: Amount
+    fee: Amount
+    stake: Amount
+
+
+class Quote(Body):
+    """Best first. `rejections` says why the others would not do."""
+
+    offers: list[QuotedOffer]
+    considered: int
+    rejections: list[Rejection]
+
+
+class BidView(Body):
+    """GET /v1/bids/{id}, by the consumer."""
+
+    id: Hex32
+    bid: Json
+    state: Literal["queued", "matched", "leased", "refused", "withdrawn", "expired"]
+    reason: str = ""
+    lease: Hex32 | None = None
+    rejections: list[Rejection] = Field(default_factory=list)
+
+
+class LeaseView(Body):
+    """A lease with its papers, for its two parties: everything that is needed to check it on the chain."""
+
+    id: Hex32
+    number: int
+    bid: Json
+    bid_signature: HexBytes
+    offer: Json
+    offer_signature: HexBytes
+    attributes: Json
+    constraints: Json
+    job_digest: Hex32
+    rate: Amount
+    index: int
+    attempt: int
+    opened_at: int
+    block: int
+    block_hash: Hex32
+    transaction: Hex32
+    state: Literal["open", "stopped", "settled", "released"]
+    phase: str  # a reasons.Phase, as the provider reports it
+    reason: str = ""
+    paid: Amount = "0"
+    fee: Amount = "0"
+    receipt: Json | None = None
+    receipt_signature: Signature | None = None
+    countersignature: Signature | None = None
+    settled_transaction: Hex32 | None = None
+    stopped_at: int | None = None
+
+
+class Report(Body):
+    """POST /v1/leases/{id}/phase: the provider's word on how far the run is."""
+
+    phase: str
+    reason: str = ""
+    detail: str = Field(default="", max_length=500)
+
+
+class LogChunk(Body):
+    """A sealed piece of a job's log. `data` is sealed to the consumer for (lease, "log", seq)."""
+
+    seq: Whole
+    data: HexBytes
+
+
+class LogPage(Body):
+    """POST and GET /v1/leases/{id}/logs; `complete` once the provider has sent its last chunk."""
+
+    chunks: list[LogChunk]
+    complete: bool = False
+
+
+class BlobView(Body):
+    """How much of a blob the relay holds; `delivered` and its signature once it is whole."""
+
+    slot: str
+    size: int
+    received: int
+    delivered: Json | None = None
+    signature: Signature | None = None
+
+
+class SignedReceipt(Body):
+    """POST /v1/leases/{id}/receipt, by the provider."""
+
+    receipt: Json
+    signature: Signature
+    evidence: Json
+
+
+class Countersignature(Body):
+    """POST /v1/leases/{id}/countersignature, by the consumer, over the same receipt."""
+
+    receipt: Json
+    signature: Signature
+
+
+class Event(Body):
+    """One change that concerns the reader (GET /v1/events, server-sent). `data` depends on `kind`."""
+
+    seq: int
+    at: int  # milliseconds of Unix UTC
+    kind: Literal[
+        "bid.queued",
+        "bid.unmatched",
+        "bid.matched",
+        "bid.refused",
+        "bid.expired",
+        "lease.opened",
+        "lease.phase",
+        "lease.delivered",
+        "lease.receipt",
+        "lease.countersigned",
+        "lease.stopped",
+        "lease.settled",
+        "lease.released",
+        "offer.expired",
+        "chain.reset",
+    ]
+    lease: Hex32 | None = None
+    bid: Hex32 | None = None
+    data: Json = Field(default_factory=dict)
+
+
+SLOTS = ("job", "inputs", "outputs")
+SLOT_SENDER: dict[str, Literal["consumer", "provider"]] = {
+    "job": "consumer",
+    "inputs": "consumer",
+    "outputs": "provider",
+}
