@@ -35,7 +35,7 @@ struct Offer {
     uint256 prices; // 4 lanes of uint64, high to low, per hour: core, GiB of memory, accelerator, GiB of disk
     bytes32 attributes; // SHA-256 of the attributes document
     uint64 traits; // yes-or-no properties, one bit each
-    uint40 validUntil;
+    uint40 validUntil; // good while block time < validUntil
     uint32 minSeconds; // the shortest time that is billed
     uint32 maxSeconds; // the longest lease that is taken
     uint16 bondBps; // the provider's bond, of the price; at least 1000
@@ -177,7 +177,7 @@ interface ILeaseEscrow {
     event Withdrawn(address indexed account, address indexed to, uint256 amount);
     event Linked(address indexed account, address indexed owner);
     event Bumped(address indexed account, uint32 counter);
-    event Cancelled(bytes32 indexed seatKey, address indexed consumer, bytes32 seat, uint256 index);
+    event Cancelled(bytes32 indexed seatKey, address indexed consumer, bytes32 seat, uint16 index);
     /// @dev head = the hash of the newest round whose matches this call opens.
     event Round(address indexed market, bytes32 head);
     /// @dev terms = rate << 160 | index << 8 | attempt. Clauses and Lease follow from the papers in the calldata of
@@ -223,7 +223,7 @@ interface ILeaseEscrow {
     /// @notice Raises the account's counter: every older paper dies, open leases go on. By account or owner.
     function bump(address account) external;
     /// @notice Tombstones an unused seat. By the consumer or its owner.
-    function cancel(address consumer, bytes32 seat, uint256 index) external;
+    function cancel(address consumer, bytes32 seat, uint16 index) external;
 
     /// @notice Opens leases from pairs of papers. A bad entry emits Refused and never touches its neighbours.
     function open(bytes32 head, Opening[] calldata openings) external;

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from suanli_protocol.units import MIB_PER_GIB, MILLI, ceil_div
 
 LANE_BITS = 32
-LANE_MAX = (
-    2**31 - 1
-)  # the highest bit of each lane is the guard of the one subtraction that compares all four
+LANE_MAX = 2**31 - 1  # the highest bit of each lane is the guard of the one subtraction that compares all four
 GUARD = sum(1 << (LANE_BITS * lane + LANE_BITS - 1) for lane in range(4))
 PRICE_MAX = 2**64 - 1
 PRICE_UNITS = (MILLI, MIB_PER_GIB, MILLI, MIB_PER_GIB)  # one priced unit of each lane, in the lane's own unit

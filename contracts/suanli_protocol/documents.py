@@ -42,9 +42,7 @@ def _refuse_inexact(value: Any) -> None:
             return
         case int():
             if abs(value) > INT_MAX:
-                raise ProtocolError(
-                    f"{value}: integers of a document stay within 2^63; write larger ones as text"
-                )
+                raise ProtocolError(f"{value}: integers of a document stay within 2^63; write larger ones as text")
         case dict():
             for item in value.values():
                 _refuse_inexact(item)
@@ -73,9 +71,7 @@ def new_salt() -> str:
 class Document(BaseModel):
     """Base of all documents: frozen, strict, camelCase on the wire, unknown keys refused."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
         """The document as JSON values."""
@@ -95,9 +91,7 @@ class Document(BaseModel):
         try:
             if isinstance(data, bytes):
                 if len(data) > DOCUMENT_BYTES_MAX:
-                    raise ProtocolError(
-                        f"{cls.__name__} has {len(data)} bytes, at most {DOCUMENT_BYTES_MAX} are taken"
-                    )
+                    raise ProtocolError(f"{cls.__name__} has {len(data)} bytes, at most {DOCUMENT_BYTES_MAX} are taken")
                 return cls.model_validate_json(data)
             return cls.model_validate_json(json.dumps(data))
         except ValidationError as error:
@@ -112,9 +106,7 @@ class Attributes(Document):
     version: Literal[1] = 1
     name: Text
     encryption_key: Hex32  # X25519 public key: inputs are sealed to it
-    region: Annotated[str, StringConstraints(pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,3})?)?$")] = (
-        ""  # ISO 3166-2 or ""
-    )
+    region: Annotated[str, StringConstraints(pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,3})?)?$")] = ""  # ISO 3166-2 or ""
     arch: Text  # as `uname -m`
     os: Text
     cpu_model: Text

@@ -58,9 +58,7 @@ def signed_headers(
 class MarketClient:
     """A connection to one market; reads need no key, writes and private reads do. Thread-safe, like httpx."""
 
-    def __init__(
-        self, url: str, *, signer: Signer | None = None, transport: httpx.BaseTransport | None = None
-    ) -> None:
+    def __init__(self, url: str, *, signer: Signer | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         self._signer = signer
         self._http = httpx.Client(
@@ -208,9 +206,7 @@ class MarketClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         except ValidationError as error:
-            raise errors.ProtocolError(
-                f"the market sent an event that is none: {error.errors()[0]['msg']}"
-            ) from None
+            raise errors.ProtocolError(f"the market sent an event that is none: {error.errors()[0]['msg']}") from None
         raise errors.UnreachableError(f"the market at {self.url} ended the event stream")
 
     # Public record
@@ -254,9 +250,7 @@ class MarketClient:
             hint="is it running? `suanli doctor` checks the whole way",
         )
 
-    def _send(
-        self, method: str, target: str, body: wire.Body | None, *, sign: bool = False
-    ) -> httpx.Response:
+    def _send(self, method: str, target: str, body: wire.Body | None, *, sign: bool = False) -> httpx.Response:
         content = json.dumps(body.to_json()).encode() if body is not None else b""
         return self._request(method, target, content, sign=sign)
 
@@ -287,9 +281,7 @@ def _validate(data: Any, kind: type[B]) -> B:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise errors.ProtocolError(
-            f"the market's {kind.__name__} is malformed: {place}: {first['msg']}"
-        ) from None
+        raise errors.ProtocolError(f"the market's {kind.__name__} is malformed: {place}: {first['msg']}") from None
 
 
 def _parse(response: httpx.Response, kind: type[B]) -> B:

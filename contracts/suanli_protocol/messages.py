@@ -51,13 +51,13 @@ class Message:
 
 
 @cache
-def solidity_fields(kind: type[Message]) -> tuple[tuple[str, str], ...]:
+def solidity_fields(kind: type) -> tuple[tuple[str, str], ...]:
     """(field name in Python, Solidity type) in signing order."""
     return tuple((f.name, f.metadata["solidity"]) for f in fields(kind))
 
 
 @cache
-def type_string(kind: type[Message]) -> str:
+def type_string(kind: type) -> str:
     """EIP-712 encodeType of a message class, such as "Link(address account,address owner)"."""
     members = ",".join(f"{solidity} {to_camel(name)}" for name, solidity in solidity_fields(kind))
     return f"{kind.__name__}({members})"

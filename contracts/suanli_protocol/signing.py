@@ -51,7 +51,7 @@ def checksum_address(raw: bytes) -> str:
 
 
 @cache
-def type_hash(kind: type[Message]) -> bytes:
+def type_hash(kind: type) -> bytes:
     """EIP-712 typeHash of a message class."""
     return keccak(type_string(kind).encode())
 
@@ -156,7 +156,7 @@ def recover(digest: bytes, signature: bytes) -> str:
     try:
         raw = signature[:32] + s.to_bytes(32, "big") + bytes([parity])
         key = coincurve.PublicKey.from_signature_and_message(raw, digest, hasher=None)
-    except (ValueError, Exception) as error:  # coincurve raises bare Exception for unrecoverable input
+    except Exception as error:  # coincurve raises ValueError or bare Exception for input that recovers to no key
         raise SignatureError("the signature recovers to no key") from error
     return checksum_address(keccak(key.format(compressed=False)[1:])[12:])
 

@@ -42,13 +42,9 @@ def parse_money(text: str | int, decimals: int, *, name: str = "amount") -> int:
     try:
         value = Decimal(str(text))
     except InvalidOperation:
-        raise UsageError(
-            f"{name}: {text!r} is not an amount", hint='write decimal text such as "0.50"'
-        ) from None
+        raise UsageError(f"{name}: {text!r} is not an amount", hint='write decimal text such as "0.50"') from None
     if not value.is_finite() or value < 0:
-        raise UsageError(
-            f"{name}: {text!r} is not a non-negative amount", hint='write decimal text such as "0.50"'
-        )
+        raise UsageError(f"{name}: {text!r} is not a non-negative amount", hint='write decimal text such as "0.50"')
     scaled = value.scaleb(decimals)
     if scaled != scaled.to_integral_value():
         raise UsageError(f"{name}: {text!r} is finer than the token's {decimals} decimals", hint="round it")
@@ -69,9 +65,7 @@ def parse_mib(text: str | int, *, name: str = "size") -> int:
     """MiB, rounded up, from "8GB", "512MiB"; a bare number is refused (of what?). UsageError otherwise."""
     match = _SIZE.match(str(text))
     if match is None or not match[2]:
-        raise UsageError(
-            f"{name}: {text!r} is not a size", hint="write a number with a unit, such as 8GB or 512MiB"
-        )
+        raise UsageError(f"{name}: {text!r} is not a size", hint="write a number with a unit, such as 8GB or 512MiB")
     unit = match[2].upper()
     unit = unit if unit == "B" else unit.removesuffix("B")
     size = Decimal(match[1]) * _BYTES[unit]
@@ -126,9 +120,7 @@ def parse_cores(text: str | int | float, *, name: str = "cpus") -> int:
         raise UsageError(f"{name}: {text!r} is not a number of cores", hint="write 4 or 0.5") from None
     milli = cores * MILLI
     if not cores.is_finite() or milli <= 0 or milli != milli.to_integral_value():
-        raise UsageError(
-            f"{name}: {text!r} is not a positive number of thousandths of a core", hint="write 4 or 0.5"
-        )
+        raise UsageError(f"{name}: {text!r} is not a positive number of thousandths of a core", hint="write 4 or 0.5")
     return int(milli)
 
 

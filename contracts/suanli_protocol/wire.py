@@ -96,10 +96,7 @@ def read_address(value: Any, *, name: str = "address") -> str:
 
 def paper_to_json(paper: Message) -> Json:
     """A signed message as a JSON object."""
-    return {
-        to_camel(name): _write(solidity, getattr(paper, name))
-        for name, solidity in solidity_fields(type(paper))
-    }
+    return {to_camel(name): _write(solidity, getattr(paper, name)) for name, solidity in solidity_fields(type(paper))}
 
 
 def paper_from_json(kind: type[M], data: Any) -> M:
@@ -121,9 +118,7 @@ def paper_from_json(kind: type[M], data: Any) -> M:
 class Body(BaseModel):
     """Base of all HTTP bodies: camelCase, unknown keys refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=pydantic_camel, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=pydantic_camel, populate_by_name=True)
 
     def to_json(self) -> Json:
         """The body as JSON values."""

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.30;
+
+/// @title The money of a lease, in integers; the direction of rounding stands in each name.
+/// @notice All results are uint256, so that no input of the papers' widths can overflow; callers compare with bounds.
+library LeaseMath {
+    uint256 internal constant HOUR = 3600;
+    uint256 internal constant BPS = 10_000;
+    uint256 internal constant STAKE_DIVISOR = 10;
+
+    /// @notice What `need` costs per hour at `prices`: each lane rounded up by itself (units 1000 milli, 1024 MiB).
+    function askUp(uint256 need, uint256 prices) internal pure returns (uint256) {
+        unchecked {
+            return _laneUp(uint32(need >> 96), uint64(prices >> 192), 1000)
+                + _laneUp(uint32(need >> 64), uint64(prices >> 128), 1024)
+                + _laneUp(uint32(need >> 32), uint64(prices >> 64), 1000)
+                + _laneUp(uint32(need), uint64(prices), 1024);
+        }
+    }
+
+    /// @notice The highest sum that `seconds_` at `rate` per hour can cost.
+    function priceUp(uint96 rate, uint256 seconds_) internal pure returns (uint256) {
+        return _divUp(uint256(rate) * seconds_, HOUR);
+    }
+
+    /// @notice The market's fee on a cumulative payment. Fees of a step are differences of this, never a fee of a difference.
+    function feeDown(uint256 amount, uint256 feeBps) internal pure returns (uint256) {
+        return amount * feeBps / BPS;
+    }
+
+    /// @notice What the consumer locks beside price and fee, so that it can always afford a dispute.
+    function stakeDown(uint256 price) internal pure returns (uint256) {
+        return price / STAKE_DIVISOR;
+    }
+
+    /// @notice What the consumer locks in all: price, its fee, its stake.
+    function depositOf(uint256 price, uint256 feeBps) internal pure returns (uint256) {
+        return price + feeDown(price, feeBps) + stakeDown(price);
+    }
+
+    /// @notice What the provider locks.
+    function bondDown(uint256 price, uint256 bondBps) internal pure returns (uint256) {
+        return price * bondBps / BPS;
+    }
+
+    /// @notice What giving a lease back costs the provider: the shortest billed time, at most its bond.
+    function penaltyDown(uint96 rate, uint32 minSeconds, uint96 bond) internal pure returns (uint256) {
+        uint256 due = uint256(rate) * minSeconds / HOUR;
+        return due < bond ? due : bond;
+    }
+
+    function _laneUp(uint256 need, uint256 price, uint256 unit) private pure returns (uint256) {
+        return _divUp(need * price, unit);
+    }
+
+    function _divUp(uint256 a, uint256 b) private pure returns (uint256) {
+        return (a + b - 1) / b;
+    }
+}
