@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {Bid, Clauses, Lease, Link, Offer, Progress, Receipt} from "../interfaces/ILeaseEscrow.sol";
+import {Bid, Clauses, Lease, Offer, Progress} from "../interfaces/ILeaseEscrow.sol";
 
 /// @title What is signed (EIP-712 struct hashes) and what is stored (hashes of terms).
 library Papers {
+    /// @dev Kinds of receipts.
+    uint8 internal constant INTERIM = 0;
+    uint8 internal constant DONE = 1;
+    uint8 internal constant FAILED = 2;
+
     bytes32 internal constant OFFER_TYPEHASH = keccak256(
         "Offer(address provider,address market,address arbiter,uint128 capacity,uint256 prices,bytes32 attributes,"
         "uint64 traits,uint40 validUntil,uint32 minSeconds,uint32 maxSeconds,uint16 bondBps,uint32 maxWindow,"
@@ -27,12 +32,14 @@ library Papers {
         return keccak256(abi.encode(BID_TYPEHASH, bid));
     }
 
-    function hashReceipt(Receipt memory receipt) internal pure returns (bytes32) {
-        return keccak256(abi.encode(RECEIPT_TYPEHASH, receipt));
+    /// @notice The hash of a Receipt.
+    function hashReceipt(bytes32 lease, uint96 amount, uint8 kind, bytes32 evidence) internal pure returns (bytes32) {
+        return keccak256(abi.encode(RECEIPT_TYPEHASH, lease, amount, kind, evidence));
     }
 
-    function hashLink(Link memory link) internal pure returns (bytes32) {
-        return keccak256(abi.encode(LINK_TYPEHASH, link));
+    /// @notice The hash of a Link.
+    function hashLink(address account, address owner) internal pure returns (bytes32) {
+        return keccak256(abi.encode(LINK_TYPEHASH, account, owner));
     }
 
     function hashClauses(Clauses memory clauses) internal pure returns (bytes32) {

@@ -1,0 +1,86 @@
+"""Compiles the contracts with py-solc-x and writes the ABI and bytecode that the packages carry.
+
+`python contracts/compile.py` writes; `--check` writes nothing and fails when a committed file differs.
+Hardhat reads the same compiler.json and gives the same bytecode (tests/contract/test_bytecode.py).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nodejs
+import solcx
+
+HERE = Path(__file__).resolve().parent
+COMPILER: dict[str, Any] = json.loads((HERE / "compiler.json").read_text())
+OUTPUT = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]
+SHIPPED = HERE / "suanli_protocol" / "abi"
+TEST_ONLY = nodejs.ROOT / "tests" / "support" / "abi"
+ARTIFACTS = {
+    "contracts/LeaseEscrow.sol": SHIPPED,
+    "contracts/DevCredit.sol": SHIPPED,
+    "contracts/mocks/HashProbe.sol": TEST_ONLY,
+}
+
+
+def compile_contract(source: str) -> dict[str, Any]:
+    """The artifact of the contract that has its file's name. Each is compiled by itself: under viaIR the company of
+    other sources can change bytecode."""
+    name = Path(source).stem
+    request = {
+        "language": "Solidity",
+        "sources": {source: {"content": (nodejs.ROOT / source).read_text()}},
+        "settings": {**COMPILER["settings"], "outputSelection": {source: {name: OUTPUT}}},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / "solc"
+        words = shlex.join([sys.executable, str(HERE / "solc.py")])
+        binary.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        binary.chmod(0o700)
+        found = str(solcx.wrapper.get_solc_version(binary))
+        if found != COMPILER["version"]:
+            raise RuntimeError(f"solc {found} is installed, compiler.json asks for {COMPILER['version']}")
+        answer = solcx.compile_standard(request, solc_binary=binary)
+    for warning in answer.get("errors", []):
+        if warning.get("sourceLocation", {}).get("file", "").startswith("contracts/"):
+            print(warning["formattedMessage"], file=sys.stderr)
+    contract = answer["contracts"][source][name]
+    return {
+        "contractName": name,
+        "abi": contract["abi"],
+        "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
+        "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "compiler": COMPILER,
+    }
+
+
+def as_text(artifact: dict[str, Any]) -> str:
+    """The one way an artifact is written down."""
+    return json.dumps(artifact, indent=1, ensure_ascii=True) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the artifacts, or with --check names those that differ (status 1)."""
+    stale = 0
+    for source, folder in ARTIFACTS.items():
+        artifact = compile_contract(source)
+        path = folder / f"{artifact['contractName']}.json"
+        size = len(artifact["deployedBytecode"]) // 2 - 1
+        if "--check" not in arguments:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(as_text(artifact))
+            print(f"{path.relative_to(nodejs.ROOT)}: {size} bytes of code")
+        elif not path.is_file() or path.read_text() != as_text(artifact):
+            print(f"{path.relative_to(nodejs.ROOT)} differs; run: python contracts/compile.py", file=sys.stderr)
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+// Compiles, tests and fuzzes the Solidity in contracts/. The compiler comes from npm, never from the network.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const compiler = JSON.parse(readFileSync(new URL("./contracts/compiler.json", import.meta.url), "utf8"));
+
+export default {
+  solidity: {
+    version: compiler.version,
+    path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
+    isolated: true, // company changes bytecode under viaIR
+    settings: compiler.settings,
+  },
+  paths: { sources: "./contracts", tests: { solidity: "./contracts/test" } },
+  networks: {
+    default: { type: "edr-simulated", chainId: 31337, hardfork: "osaka" },
+  },
+  test: {
+    solidity: {
+      fuzz: { runs: 1000 },
+      invariant: { runs: 64, depth: 64, failOnRevert: false },
+    },
+  },
+};
