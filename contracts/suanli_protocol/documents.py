@@ -7,9 +7,11 @@ carry a salt.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import secrets
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -220,6 +222,35 @@ class LogSummary(Document):
     sha256: Hex32
     size: Whole
     chunks: Whole
+
+
+class LogLine(Document):
+    """A piece of a job's output. `data` is base64, so that bytes stay what they were; whole lines where they are short.
+
+    A log chunk is LogLines in canonical JSON, one a line, sealed to the job's `consumer_key` for (lease, "log", seq).
+    """
+
+    at_ms: Whole  # milliseconds of Unix UTC
+    source: Literal["stdout", "stderr", "setup", "system"]  # setup: before the job began; system: the node's own word
+    data: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+    @property
+    def content(self) -> bytes:
+        """The output as it was written; ProtocolError if `data` is not base64."""
+        try:
+            return base64.b64decode(self.data, validate=True)
+        except ValueError:
+            raise ProtocolError("LogLine data: not base64") from None
+
+
+def read_log_chunk(chunk: bytes) -> list[LogLine]:
+    """The lines of an opened (hostile) log chunk; ProtocolError names what is wrong."""
+    return [LogLine.parse(line) for line in chunk.splitlines()]
+
+
+def write_log_chunk(lines: Iterable[LogLine]) -> bytes:
+    """The bytes of a log chunk; the log's digest is over these, chunk after chunk."""
+    return b"".join(line.canonical() + b"\n" for line in lines)
 
 
 class Energy(Document):
