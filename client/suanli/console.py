@@ -1,0 +1,97 @@
+"""How the command line talks: data on stdout, everything else on stderr.
+
+One Console travels as click's context object; every command takes it by `@click.pass_obj`. This module imports nothing
+heavy, since `suanli --help` loads it.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+from suanli_protocol.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Console:
+    """The output switches of one invocation: `json` (machine-readable data), `quiet` (no notes), `verbose` (0..2)."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+
+    def data(self, text: str = "") -> None:
+        """A line of data, on stdout."""
+        click.echo(text)
+
+    def dump(self, value: Any) -> None:
+        """A JSON value, on stdout, indented for a terminal and in one line for a pipe."""
+        indent = 2 if sys.stdout.isatty() else None
+        click.echo(jsonlib.dumps(value, indent=indent, ensure_ascii=False))
+
+    def line(self, value: Any) -> None:
+        """One JSON value in one line, on stdout (`--jsonl`)."""
+        click.echo(jsonlib.dumps(value, ensure_ascii=False))
+
+    def note(self, text: str = "") -> None:
+        """A remark for a person, on stderr; silent under --quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """A warning, on stderr, even under --quiet."""
+        click.echo(f"{style('Warning', 'yellow')}  {text}", err=True)
+
+    def detail(self, text: str) -> None:
+        """A remark that only -v shows."""
+        if self.verbose and not self.quiet:
+            click.echo(style(text, dim=True), err=True)
+
+    def next(self, *commands: str) -> None:
+        """What to run next, on stderr."""
+        for i, command in enumerate(commands):
+            self.note(f"{style('Next:' if not i else '     ', dim=True)} {command}")
+
+    def confirm(self, question: str, *, flag: str = "--yes") -> bool:
+        """Asks on a terminal; without one it fails and names the flag that answers."""
+        if not sys.stdin.isatty():
+            raise UsageError(f"there is no terminal to ask: {question}", hint=f"add {flag} to agree beforehand")
+        return click.confirm(question, default=True, err=True)
+
+
+def coloured() -> bool:
+    """Whether stderr takes colour: a terminal, and NO_COLOR is not set."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def style(text: str, colour: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
+    """Text for stderr, styled only where colour is wanted."""
+    return click.style(text, fg=colour, bold=bold or None, dim=dim or None) if coloured() else text
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def apply(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        console = ctx.ensure_object(Console)
+        if value:
+            setattr(console, name, value)
+
+    return apply
+
+
+def output_options(command: F) -> F:
+    """Adds --json, --quiet and -v to a command; they set the context's Console, before or after the command's name."""
+    options = (
+        click.option("--json", is_flag=True, expose_value=False, callback=_set("json"), help="Print data as JSON."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Only data."),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=_set("verbose"), help="Say more."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
