@@ -7,7 +7,6 @@ Papers (Offer, Bid, Receipt, Link) are checked by the escrow; the others only of
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any
 
 ZERO_ADDRESS = "0x" + "00" * 20
@@ -25,39 +24,49 @@ def to_snake(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
-def _typed(solidity: str) -> Any:
+def typed(solidity: str) -> Any:
+    """A dataclass field with its Solidity type beside it."""
     return field(metadata={"solidity": solidity})
 
 
 def _address() -> Any:
-    return _typed("address")
+    return typed("address")
 
 
 def _uint(bits: int) -> Any:
-    return _typed(f"uint{bits}")
+    return typed(f"uint{bits}")
 
 
 def _bytes32() -> Any:
-    return _typed("bytes32")
+    return typed("bytes32")
 
 
 def _string() -> Any:
-    return _typed("string")
+    return typed("string")
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A message with an EIP-712 type. Addresses are checksummed text, bytes32 are bytes, integers are integers."""
+class Struct:
+    """A Solidity struct of value types. Addresses are checksummed text, bytes32 are bytes, integers are integers."""
 
 
-@cache
-def solidity_fields(kind: type) -> tuple[tuple[str, str], ...]:
-    """(field name in Python, Solidity type) in signing order."""
-    return tuple((f.name, f.metadata["solidity"]) for f in fields(kind))
+@dataclass(frozen=True, slots=True)
+class Message(Struct):
+    """A struct that is signed: it has an EIP-712 type."""
 
 
-@cache
-def type_string(kind: type) -> str:
+_FIELDS: dict[type[Struct], tuple[tuple[str, str], ...]] = {}
+
+
+def solidity_fields(kind: type[Struct]) -> tuple[tuple[str, str], ...]:
+    """(field name in Python, Solidity type) in the order of the struct."""
+    found = _FIELDS.get(kind)
+    if found is None:
+        found = _FIELDS[kind] = tuple((f.name, f.metadata["solidity"]) for f in fields(kind))
+    return found
+
+
+def type_string(kind: type[Message]) -> str:
     """EIP-712 encodeType of a message class, such as "Link(address account,address owner)"."""
     members = ",".join(f"{solidity} {to_camel(name)}" for name, solidity in solidity_fields(kind))
     return f"{kind.__name__}({members})"
@@ -93,7 +102,7 @@ class Bid(Message):
     seat: bytes = _bytes32()
     count: int = _uint(16)
     attempts: int = _uint(8)
-    gang: bool = _typed("bool")
+    gang: bool = typed("bool")
     need: int = _uint(128)
     needs: int = _uint(64)
     refuses: int = _uint(64)
@@ -140,9 +149,10 @@ class Request(Message):
 
 @dataclass(frozen=True, slots=True)
 class Entry(Message):
-    """One line of the market's admission log. `paper` is the paper's struct hash (kinds offer, bid), else a digest.
+    """One line of the market's admission log; kinds and reasons are codes of `suanli_protocol.log`.
 
-    Kinds: 1 offer, 2 bid, 3 withdraw, 4 refuse, 5 cut, 6 chain. `reason` is a code of `suanli_protocol.log`.
+    `paper` is the struct hash of the paper concerned (offer, bid, withdraw, refuse), of the round (cut), or the digest
+    of what was seen (chain).
     """
 
     seq: int = _uint(64)

@@ -6,15 +6,17 @@ EIP-2098, EIP-2 (low s).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import coincurve
 from eth_hash.auto import keccak
 
 from suanli_protocol.errors import SignatureError
-from suanli_protocol.messages import Message, solidity_fields, type_string
+from suanli_protocol.messages import Message, Struct, solidity_fields, type_string
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -32,15 +34,14 @@ def keccak256(data: bytes) -> bytes:
     return keccak(data)
 
 
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+
+
 def address_bytes(address: str) -> bytes:
     """The 20 bytes of a hex address; SignatureError if it is none."""
-    try:
-        raw = bytes.fromhex(address.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != 20:
-        raise SignatureError(f"{address!r} is not an address", hint="addresses are 0x and 40 hex digits")
-    return raw
+    if _ADDRESS.fullmatch(address) is None:
+        raise SignatureError(f"{address!r:.80} is not an address", hint="addresses are 0x and 40 hex digits")
+    return bytes.fromhex(address[2:])
 
 
 def checksum_address(raw: bytes) -> str:
@@ -50,33 +51,68 @@ def checksum_address(raw: bytes) -> str:
     return "0x" + "".join(c.upper() if int(m, 16) >= 8 else c for c, m in zip(text, mask, strict=False))
 
 
-@cache
-def type_hash(kind: type) -> bytes:
+def _address_word(value: object) -> bytes:
+    return bytes(12) + address_bytes(str(value))
+
+
+def _string_word(value: object) -> bytes:
+    return keccak(str(value).encode())
+
+
+def _bytes32_word(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) != 32:
+        raise ValueError(f"{value!r} is not 32 bytes")
+    return value
+
+
+def _uint_word(bits: int) -> Callable[[object], bytes]:
+    def encode(value: object) -> bytes:
+        if not isinstance(value, int) or not 0 <= value < 1 << bits:
+            raise ValueError(f"{value!r} does not fit in {bits} bits")
+        return int.to_bytes(value, 32, "big")
+
+    return encode
+
+
+def _encoder(solidity: str) -> Callable[[object], bytes]:
+    match solidity:
+        case "address":
+            return _address_word
+        case "string":
+            return _string_word
+        case "bytes32":
+            return _bytes32_word
+        case "bool":
+            return _uint_word(1)
+        case _:
+            return _uint_word(int(solidity.removeprefix("uint")))
+
+
+_ENCODERS: dict[type[Struct], tuple[tuple[str, Callable[[object], bytes]], ...]] = {}
+_TYPE_HASHES: dict[type[Message], bytes] = {}
+
+
+def words(struct: Struct) -> bytes:
+    """abi.encode of the struct's fields, strings hashed as EIP-712 asks; ValueError if one does not fit its type."""
+    kind = type(struct)
+    encoders = _ENCODERS.get(kind)
+    if encoders is None:
+        encoders = tuple((name, _encoder(solidity)) for name, solidity in solidity_fields(kind))
+        _ENCODERS[kind] = encoders
+    return b"".join([encode(getattr(struct, name)) for name, encode in encoders])
+
+
+def type_hash(kind: type[Message]) -> bytes:
     """EIP-712 typeHash of a message class."""
-    return keccak(type_string(kind).encode())
-
-
-def _encode(solidity: str, value: object) -> bytes:
-    if solidity == "address":
-        return bytes(12) + address_bytes(str(value))
-    if solidity == "string":
-        return keccak(str(value).encode())
-    if solidity == "bytes32":
-        if not isinstance(value, bytes) or len(value) != 32:
-            raise ValueError(f"{value!r} is not 32 bytes")
-        return value
-    number = int(value)  # type: ignore[call-overload]
-    limit = 2 if solidity == "bool" else 1 << int(solidity.removeprefix("uint"))
-    if not 0 <= number < limit:
-        raise ValueError(f"{number} does not fit in {solidity}")
-    return int.to_bytes(number, 32, "big")
+    found = _TYPE_HASHES.get(kind)
+    if found is None:
+        found = _TYPE_HASHES[kind] = keccak(type_string(kind).encode())
+    return found
 
 
 def struct_hash(message: Message) -> bytes:
     """EIP-712 hashStruct; ValueError if a field does not fit its type."""
-    kind = type(message)
-    words = [_encode(solidity, getattr(message, name)) for name, solidity in solidity_fields(kind)]
-    return keccak(type_hash(kind) + b"".join(words))
+    return keccak(type_hash(type(message)) + words(message))
 
 
 @dataclass(frozen=True)
@@ -93,8 +129,8 @@ class Domain:
             keccak(_DOMAIN_TYPE.encode())
             + keccak(NAME.encode())
             + keccak(VERSION.encode())
-            + _encode("uint256", self.chain_id)
-            + _encode("address", self.escrow)
+            + self.chain_id.to_bytes(32, "big")
+            + _address_word(self.escrow)
         )
 
     def digest(self, message: Message) -> bytes:

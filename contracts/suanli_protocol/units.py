@@ -1,13 +1,13 @@
 """Units: what a person writes and reads, and the integers that everything else works with.
 
 CPU in milli-cores, memory and disk in MiB, time in whole seconds, money in base units of the token. Money is never
-a float: text goes to integers through `decimal`.
+a float: text goes to integers exactly.
 """
 
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from suanli_protocol.errors import UsageError
 
@@ -16,7 +16,8 @@ MIB_PER_GIB = 1024
 SECONDS_PER_HOUR = 3600
 BPS = 10_000
 
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B?|B)?\s*$", re.IGNORECASE)
+_DECIMAL = re.compile(r"([0-9]{1,60})(?:\.([0-9]{1,60}))?")
+_SIZE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]i?B?|B)?\s*", re.IGNORECASE)
 _BYTES = {
     "B": 1,
     "K": 10**3,
@@ -28,7 +29,7 @@ _BYTES = {
     "GI": 2**30,
     "TI": 2**40,
 }
-_DURATION = re.compile(r"(\d+)\s*(d|h|m|s)", re.IGNORECASE)
+_DURATION = re.compile(r"([0-9]{1,12})\s*(d|h|m|s)")
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -39,16 +40,13 @@ def ceil_div(dividend: int, divisor: int) -> int:
 
 def parse_money(text: str | int, decimals: int, *, name: str = "amount") -> int:
     """Base units from decimal text such as "0.50"; UsageError if it is no such text or too fine for the token."""
-    try:
-        value = Decimal(str(text))
-    except InvalidOperation:
-        raise UsageError(f"{name}: {text!r} is not an amount", hint='write decimal text such as "0.50"') from None
-    if not value.is_finite() or value < 0:
-        raise UsageError(f"{name}: {text!r} is not a non-negative amount", hint='write decimal text such as "0.50"')
-    scaled = value.scaleb(decimals)
-    if scaled != scaled.to_integral_value():
+    match = _DECIMAL.fullmatch(str(text).strip())
+    if match is None:
+        raise UsageError(f"{name}: {text!r} is not an amount", hint='write decimal text such as "0.50"')
+    fraction = (match[2] or "").rstrip("0")
+    if len(fraction) > decimals:
         raise UsageError(f"{name}: {text!r} is finer than the token's {decimals} decimals", hint="round it")
-    return int(scaled)
+    return int(match[1] + fraction.ljust(decimals, "0"))
 
 
 def format_money(amount: int, decimals: int, *, places: int | None = None) -> str:
@@ -63,7 +61,7 @@ def format_money(amount: int, decimals: int, *, places: int | None = None) -> st
 
 def parse_mib(text: str | int, *, name: str = "size") -> int:
     """MiB, rounded up, from "8GB", "512MiB"; a bare number is refused (of what?). UsageError otherwise."""
-    match = _SIZE.match(str(text))
+    match = _SIZE.fullmatch(str(text))
     if match is None or not match[2]:
         raise UsageError(f"{name}: {text!r} is not a size", hint="write a number with a unit, such as 8GB or 512MiB")
     unit = match[2].upper()
@@ -90,7 +88,7 @@ def format_bytes(size: int) -> str:
 def parse_duration(text: str | int, *, name: str = "duration") -> int:
     """Whole seconds from "2h", "1h30m", "90s" or a bare count of seconds. UsageError otherwise."""
     compact = str(text).strip().lower()
-    if compact.isdigit():
+    if re.fullmatch(r"[0-9]{1,12}", compact):
         return int(compact)
     parts = _DURATION.findall(compact)
     if not parts or "".join(f"{count}{unit}" for count, unit in parts) != compact.replace(" ", ""):
@@ -114,14 +112,12 @@ def format_duration(seconds: int) -> str:
 
 def parse_cores(text: str | int | float, *, name: str = "cpus") -> int:
     """Milli-cores from a count of cores such as 4 or "0.5". UsageError otherwise."""
-    try:
-        cores = Decimal(str(text))
-    except InvalidOperation:
-        raise UsageError(f"{name}: {text!r} is not a number of cores", hint="write 4 or 0.5") from None
-    milli = cores * MILLI
-    if not cores.is_finite() or milli <= 0 or milli != milli.to_integral_value():
+    match = _DECIMAL.fullmatch(str(text).strip())
+    fraction = (match[2] or "").rstrip("0") if match else ""
+    milli = int(match[1] + fraction.ljust(3, "0")) if match and len(fraction) <= 3 else 0
+    if milli <= 0:
         raise UsageError(f"{name}: {text!r} is not a positive number of thousandths of a core", hint="write 4 or 0.5")
-    return int(milli)
+    return milli
 
 
 def format_cores(milli: int) -> str:

@@ -19,8 +19,8 @@ from suanli_protocol.messages import Message, solidity_fields, to_camel
 from suanli_protocol.signing import address_bytes, checksum_address
 
 M = TypeVar("M", bound=Message)
-_DECIMAL = re.compile(r"^(0|[1-9][0-9]{0,77})$")
-_HEX = re.compile(r"^0x([0-9a-f]{2})*$")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}")
+_HEX = re.compile(r"0x([0-9a-f]{2})*")
 
 HexBytes = Annotated[str, StringConstraints(pattern=r"^0x([0-9a-f]{2})*$")]
 Signature = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{128}$")]
@@ -36,7 +36,7 @@ def to_hex(data: bytes) -> str:
 
 def from_hex(text: str, *, size: int | None = None, name: str = "value") -> bytes:
     """Bytes from 0x-hex of `size` bytes; ProtocolError otherwise."""
-    if not isinstance(text, str) or not _HEX.match(text) or (size is not None and len(text) != 2 + 2 * size):
+    if not isinstance(text, str) or not _HEX.fullmatch(text) or (size is not None and len(text) != 2 + 2 * size):
         wanted = f"{size} bytes of " if size is not None else ""
         raise ProtocolError(f"{name}: {text!r:.80} is not {wanted}lower-case hex after 0x")
     return bytes.fromhex(text[2:])
@@ -70,7 +70,7 @@ def _read(name: str, solidity: str, value: Any) -> Any:
 
 def _read_uint(name: str, bits: int, value: Any) -> int:
     wide = bits > 32
-    if wide and not (isinstance(value, str) and _DECIMAL.match(value)):
+    if wide and not (isinstance(value, str) and _DECIMAL.fullmatch(value)):
         raise ProtocolError(f"{name}: {value!r:.80} is not a whole number in decimal text")
     if not wide and (not isinstance(value, int) or isinstance(value, bool)):
         raise ProtocolError(f"{name}: {value!r:.80} is not a whole number")
