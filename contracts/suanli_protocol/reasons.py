@@ -56,3 +56,8 @@ CONSUMER_FAULT = frozenset(
         Reason.ENVIRONMENT_FAILED,
     }
 )
+
+
+def billable(reason: str) -> bool:
+    """Whether a run that ended for this reason is paid for what it used; else its receipt is over nothing."""
+    return reason == Reason.OK or reason in CONSUMER_FAULT
