@@ -82,7 +82,7 @@ def _heading(figure: Figure, winner: Any, accuracy: float, count: int) -> None:
     figure.text(
         0.03,
         0.902,
-        f"{winner.name.capitalize()} won ({setting}): {accuracy:.2%} of {count} images that it had never seen are right.",
+        f"{winner.name.capitalize()} won ({setting}): {accuracy:.2%} of {count} unseen images read right.",
         fontsize=11.5,
         color=MUTED,
     )

@@ -207,7 +207,7 @@ def main() -> None:
     accuracy = float(accuracy_score(test_labels, guessed))
     matrix = confusion_matrix(test_labels, guessed, labels=range(10))
     wrong = int((guessed != test_labels).sum())
-    print(f"winner: {winner.name}, {accuracy:.2%} on the images kept aside ({wrong} of {len(test)} misread)", flush=True)
+    print(f"winner: {winner.name}, {accuracy:.2%} of those kept aside ({wrong} of {len(test)} misread)", flush=True)
 
     options.out.mkdir(parents=True, exist_ok=True)
     write_scores(options.out / "scores.json", contests, winner, accuracy, matrix)
