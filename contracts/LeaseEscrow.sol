@@ -51,7 +51,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         bytes32 seatKey;
         AccountWord consumer;
         AccountWord provider;
-        uint256 maxSeconds;
+        uint32 maxSeconds;
         uint256 price;
         uint256 deposit;
         uint256 bond;
@@ -193,17 +193,17 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         if (_isUnsupported(bid, fill)) return (Refusal.Unsupported, draft);
         if (bid.arbiter != address(0) || offer.arbiter != address(0)) return (Refusal.Arbiter, draft);
 
-        uint256 maxSeconds = _min(bid.maxSeconds, offer.maxSeconds);
+        uint32 maxSeconds = uint32(_min(bid.maxSeconds, offer.maxSeconds));
         if (maxSeconds == 0 || maxSeconds < offer.minSeconds) return (Refusal.Seconds, draft);
         uint128 need = bid.need;
         uint96 rate = fill.rate;
         if (rate < LeaseMath.askUp(need, offer.prices)) return (Refusal.RateBelowAsk, draft);
         if (rate > bid.maxRate) return (Refusal.RateAboveBid, draft);
         uint256 price = LeaseMath.priceUp(rate, maxSeconds);
-        uint256 feeBps = bid.feeBps;
+        uint16 feeBps = bid.feeBps;
         if (price + LeaseMath.feeDown(price, feeBps) > bid.budget) return (Refusal.Budget, draft);
         if (bid.window > offer.maxWindow) return (Refusal.Window, draft);
-        uint256 bondBps = offer.bondBps;
+        uint16 bondBps = offer.bondBps;
         if (bondBps < MIN_BOND_BPS || bondBps > MAX_BOND_BPS) return (Refusal.Bond, draft);
         if (feeBps > MAX_FEE_BPS) return (Refusal.Fee, draft);
         uint64 traits = offer.traits;
@@ -251,7 +251,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
                 guard: bid.guard,
                 rate: fill.rate,
                 budget: bid.budget,
-                maxSeconds: uint32(draft.maxSeconds),
+                maxSeconds: draft.maxSeconds,
                 minSeconds: offer.minSeconds,
                 window: bid.window,
                 attempt: 1,
@@ -283,14 +283,25 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
 
     /* WAYS OUT */
 
+    /// @dev Fees of one market in a row are credited by one write, after the parties' words: the market may be a party.
     function settle(Settlement[] calldata settlements) external {
+        address market = address(0);
+        uint256 fees = 0;
         for (uint256 i = 0; i < settlements.length; ++i) {
             Settlement calldata settlement = settlements[i];
-            bytes32 leaseId = Papers.hashLease(settlement.lease);
+            bytes32 leaseId = Papers.hashGivenLease(settlement.lease);
             Refusal code = _checkSettlement(leaseId, settlement);
-            if (code == Refusal.None) _pay(leaseId, settlement);
-            else emit SettlementRefused(leaseId, code);
+            if (code != Refusal.None) {
+                emit SettlementRefused(leaseId, code);
+                continue;
+            }
+            if (settlement.lease.market != market) {
+                _credit(market, fees);
+                (market, fees) = (settlement.lease.market, 0);
+            }
+            fees += _pay(leaseId, settlement);
         }
+        _credit(market, fees);
     }
 
     function _checkSettlement(bytes32 leaseId, Settlement calldata settlement) private view returns (Refusal) {
@@ -309,8 +320,9 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         return Refusal.None;
     }
 
-    /// @dev The fee is paid as the difference of two totals, so that many small receipts cost what one big one does.
-    function _pay(bytes32 leaseId, Settlement calldata settlement) private {
+    /// @dev Pays both parties and returns what is due to the market: the difference of two totals, so that many small
+    /// receipts cost what one big one does.
+    function _pay(bytes32 leaseId, Settlement calldata settlement) private returns (uint256) {
         Lease calldata lease = settlement.lease;
         uint96 amount = settlement.amount;
         uint96 paid = settlement.progress.paid();
@@ -318,12 +330,12 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
 
         if (settlement.kind == Papers.INTERIM) {
             seats[lease.seatKey] = Papers.leaseWord(leaseId, settlement.progress.withPaid(amount));
-            accounts[lease.provider] = accounts[lease.provider].credit(amount - paid);
+            _credit(lease.provider, amount - paid);
         } else {
             _close(lease, amount, amount - paid, 0);
         }
-        _creditMarket(lease.market, fee - LeaseMath.feeDown(paid, lease.feeBps));
         emit Settled(leaseId, amount, uint96(fee), settlement.kind, settlement.evidence);
+        return fee - LeaseMath.feeDown(paid, lease.feeBps);
     }
 
     function stop(Lease calldata lease, Clauses calldata clauses, Progress progress) external {
@@ -356,14 +368,14 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         uint256 refund = LeaseMath.depositOf(lease.price, lease.feeBps) - spent;
 
         seats[lease.seatKey] = CLOSED;
-        accounts[lease.consumer] = accounts[lease.consumer].credit(refund + penalty);
+        _credit(lease.consumer, refund + penalty);
         accounts[lease.provider] =
             accounts[lease.provider].credit(payout + lease.bond - penalty).vacate(lease.need);
     }
 
-    /// @dev Reads the account again, after the parties' words are written: the market may be one of the parties.
-    function _creditMarket(address market, uint256 fee) private {
-        if (fee != 0) accounts[market] = accounts[market].credit(fee);
+    /// @dev Always from storage to storage: roles may share an account, and a stale copy would mint.
+    function _credit(address account, uint256 amount) private {
+        if (amount != 0) accounts[account] = accounts[account].credit(amount);
     }
 
     /* VIEWS */
@@ -401,7 +413,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         view
         returns (bytes32 leaseId)
     {
-        leaseId = Papers.hashLease(lease);
+        leaseId = Papers.hashGivenLease(lease);
         bytes32 stored = seats[lease.seatKey];
         bool proven = stored == Papers.leaseWord(leaseId, progress) && lease.clauses == Papers.hashClauses(clauses);
         if (!proven) revert LeaseEscrow_UnknownLease(leaseId, stored);

@@ -2,7 +2,8 @@
 pragma solidity ^0.8.30;
 
 /// @title The money of a lease, in integers; the direction of rounding stands in each name.
-/// @notice All results are uint256, so that no input of the papers' widths can overflow; callers compare with bounds.
+/// @notice Results are uint256 and callers compare them with bounds. Unchecked, because nothing can overflow: an ask is
+/// below 2^98, a price below 2^118, and amounts are below 2^118 times at most 2^16.
 library LeaseMath {
     uint256 internal constant HOUR = 3600;
     uint256 internal constant BPS = 10_000;
@@ -19,13 +20,17 @@ library LeaseMath {
     }
 
     /// @notice The highest sum that `seconds_` at `rate` per hour can cost.
-    function priceUp(uint96 rate, uint256 seconds_) internal pure returns (uint256) {
-        return _divUp(uint256(rate) * seconds_, HOUR);
+    function priceUp(uint96 rate, uint32 seconds_) internal pure returns (uint256) {
+        unchecked {
+            return _divUp(uint256(rate) * seconds_, HOUR);
+        }
     }
 
     /// @notice The market's fee on a cumulative payment. Fees of a step are differences of this, never a fee of a difference.
-    function feeDown(uint256 amount, uint256 feeBps) internal pure returns (uint256) {
-        return amount * feeBps / BPS;
+    function feeDown(uint256 amount, uint16 feeBps) internal pure returns (uint256) {
+        unchecked {
+            return amount * feeBps / BPS;
+        }
     }
 
     /// @notice What the consumer locks beside price and fee, so that it can always afford a dispute.
@@ -34,26 +39,36 @@ library LeaseMath {
     }
 
     /// @notice What the consumer locks in all: price, its fee, its stake.
-    function depositOf(uint256 price, uint256 feeBps) internal pure returns (uint256) {
-        return price + feeDown(price, feeBps) + stakeDown(price);
+    function depositOf(uint256 price, uint16 feeBps) internal pure returns (uint256) {
+        unchecked {
+            return price + feeDown(price, feeBps) + stakeDown(price);
+        }
     }
 
     /// @notice What the provider locks.
-    function bondDown(uint256 price, uint256 bondBps) internal pure returns (uint256) {
-        return price * bondBps / BPS;
+    function bondDown(uint256 price, uint16 bondBps) internal pure returns (uint256) {
+        unchecked {
+            return price * bondBps / BPS;
+        }
     }
 
     /// @notice What giving a lease back costs the provider: the shortest billed time, at most its bond.
     function penaltyDown(uint96 rate, uint32 minSeconds, uint96 bond) internal pure returns (uint256) {
-        uint256 due = uint256(rate) * minSeconds / HOUR;
-        return due < bond ? due : bond;
+        unchecked {
+            uint256 due = uint256(rate) * minSeconds / HOUR;
+            return due < bond ? due : bond;
+        }
     }
 
     function _laneUp(uint256 need, uint256 price, uint256 unit) private pure returns (uint256) {
-        return _divUp(need * price, unit);
+        unchecked {
+            return _divUp(need * price, unit);
+        }
     }
 
     function _divUp(uint256 a, uint256 b) private pure returns (uint256) {
-        return (a + b - 1) / b;
+        unchecked {
+            return (a + b - 1) / b;
+        }
     }
 }

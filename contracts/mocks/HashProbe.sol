@@ -57,6 +57,10 @@ contract HashProbe is EIP712("Suanli", "1") {
         return Papers.hashLease(lease);
     }
 
+    function hashGivenLease(Lease calldata lease) external pure returns (bytes32) {
+        return Papers.hashGivenLease(lease);
+    }
+
     function seatKey(bytes32 seat, address consumer, uint16 index) external pure returns (bytes32) {
         return Papers.seatKey(seat, consumer, index);
     }
