@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eth_abi.abi import encode
 from eth_account.messages import encode_typed_data
@@ -63,8 +63,7 @@ def deploy(web3: Web3, sender: str, name: str, *arguments: object) -> Contract:
     compiled = artifact(name)
     factory = web3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
     receipt = mined(web3, factory.constructor(*arguments).transact({"from": sender, "gas": GAS}))
-    address = receipt["contractAddress"]
-    return web3.eth.contract(address=address, abi=compiled["abi"])
+    return cast(Contract, web3.eth.contract(address=receipt["contractAddress"], abi=compiled["abi"]))
 
 
 def mined(web3: Web3, transaction: bytes) -> TxReceipt:
