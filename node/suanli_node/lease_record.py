@@ -1,0 +1,172 @@
+"""The durable record of one lease: each step is written before its side effect, so a killed daemon goes on from here.
+
+A lease's folder, STATE/leases/<id>/:
+    record.json      papers, step, and what each step found out
+    setup.log        what preparing the run printed, framed as `runlog`
+    chunks.jsonl     where each log chunk ends (`log_shipping`)
+    inputs.*         ciphertext and archive on their way into the run's folder
+    outputs.sealed   the ciphertext that the evidence names; kept until the lease is closed
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from suanli_protocol import wire
+from suanli_protocol.documents import JobDocument, Outputs
+
+from suanli_node.runs import RunSpec, RunStatus, write_json
+
+
+class Step(StrEnum):
+    """How far a lease has come here. What a step names was made durable before the next one began."""
+
+    ACCEPTED = "accepted"  # verified on the chain; whatever preparing did can be done again
+    STARTED = "started"  # the executor may have started the run: from here on it is never started anew elsewhere
+    ENDED = "ended"  # the run is final, or will never begin
+    COLLECTED = "collected"  # the sealed outputs lie on disk, or there are none
+    SIGNED = "signed"  # evidence and receipt exist; these and no others are sent
+    POSTED = "posted"  # the market has the receipt
+    CLOSED = "closed"  # settled or released on the chain
+
+
+@dataclass
+class LeaseRecord:
+    """What this node knows of one lease. `reason` is empty until the run ended or cannot begin."""
+
+    view: wire.LeaseView
+    step: Step = Step.ACCEPTED
+    job: JobDocument | None = None
+    ready_at: int | None = None
+    spec: RunSpec | None = None
+    status: RunStatus | None = None
+    reason: str = ""
+    stopped_at: int | None = None  # the chain's clock; nothing later is billable
+    outputs: Outputs | None = None
+    evidence: wire.Json | None = None
+    receipt: wire.Json | None = None
+    signature: str = ""
+
+    @property
+    def lease(self) -> bytes:
+        """The lease's id."""
+        return bytes.fromhex(self.view.id[2:])
+
+    @property
+    def run_id(self) -> str:
+        """The executor's name for the run: the lease's id without 0x."""
+        return self.view.id[2:]
+
+    @property
+    def running(self) -> bool:
+        """True while the lease takes capacity of this node."""
+        return self.step in (Step.ACCEPTED, Step.STARTED)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` reads."""
+        return {
+            "view": self.view.to_json(),
+            "step": self.step.value,
+            "job": self.job.to_json() if self.job else None,
+            "readyAt": self.ready_at,
+            "spec": self.spec.to_json() if self.spec else None,
+            "status": self.status.to_json() if self.status else None,
+            "reason": self.reason,
+            "stoppedAt": self.stopped_at,
+            "outputs": self.outputs.to_json() if self.outputs else None,
+            "evidence": self.evidence,
+            "receipt": self.receipt,
+            "signature": self.signature,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The record of its own JSON form."""
+        return cls(
+            view=wire.LeaseView.model_validate(data["view"]),
+            step=Step(data["step"]),
+            job=JobDocument.parse(data["job"]) if data["job"] else None,
+            ready_at=data["readyAt"],
+            spec=RunSpec.from_json(data["spec"]) if data["spec"] else None,
+            status=RunStatus.from_json(data["status"]) if data["status"] else None,
+            reason=data["reason"],
+            stopped_at=data["stoppedAt"],
+            outputs=Outputs.parse(data["outputs"]) if data["outputs"] else None,
+            evidence=data["evidence"],
+            receipt=data["receipt"],
+            signature=data["signature"],
+        )
+
+
+@dataclass(frozen=True)
+class LeaseFolder:
+    """The folder of one lease."""
+
+    path: Path
+
+    @property
+    def setup_log(self) -> Path:
+        """What preparing the run printed."""
+        return self.path / "setup.log"
+
+    @property
+    def chunks(self) -> Path:
+        """Where each log chunk ends."""
+        return self.path / "chunks.jsonl"
+
+    @property
+    def sealed_inputs(self) -> Path:
+        """The inputs as the relay held them."""
+        return self.path / "inputs.sealed"
+
+    @property
+    def inputs(self) -> Path:
+        """The inputs' plain archive."""
+        return self.path / "inputs.tar"
+
+    @property
+    def unpacked(self) -> Path:
+        """The unpacked archive, before its parts move into the run's folder."""
+        return self.path / "unpacked"
+
+    @property
+    def outputs(self) -> Path:
+        """The outputs' plain archive."""
+        return self.path / "outputs.tar"
+
+    @property
+    def sealed_outputs(self) -> Path:
+        """The outputs as the relay gets them."""
+        return self.path / "outputs.sealed"
+
+    def save(self, record: LeaseRecord) -> None:
+        """Make the record durable, creating the folder at the first time."""
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        write_json(self.path / "record.json", record.to_json())
+
+    def load(self) -> LeaseRecord:
+        """The record as it was last saved."""
+        return LeaseRecord.from_json(json.loads((self.path / "record.json").read_bytes()))
+
+    def clear_inputs(self) -> None:
+        """Delete what was only on its way into the run's folder."""
+        for part in (self.sealed_inputs, self.inputs):
+            part.unlink(missing_ok=True)
+        shutil.rmtree(self.unpacked, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the folder; links are deleted, never followed."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def stored_leases(leases: Path) -> Iterator[LeaseFolder]:
+    """The folders that hold a record; a folder without one was never accepted and is left to the next attempt."""
+    for path in sorted(leases.iterdir()):
+        if (path / "record.json").is_file():
+            yield LeaseFolder(path)

@@ -1,0 +1,129 @@
+"""Settings of a node: what the operator chose, and where the node keeps its state."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from suanli_protocol.capacity import Prices
+from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.units import parse_money
+
+OFFER_VALID_S = 600
+BOND_BPS = 1000
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """Prices per hour as the operator writes them: decimal text in the token's currency."""
+
+    core: str = "0.03"
+    memory_gib: str = "0.005"
+    disk_gib: str = "0.0001"
+
+    def in_units(self, decimals: int) -> Prices:
+        """The prices in base units; UsageError if one is no amount or finer than the token."""
+        return Prices(
+            core=parse_money(self.core, decimals, name="--price-core"),
+            memory_gib=parse_money(self.memory_gib, decimals, name="--price-memory"),
+            disk_gib=parse_money(self.disk_gib, decimals, name="--price-disk"),
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The part of the machine that is for sale; None: what the inventory finds."""
+
+    cpu_milli: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the operator chose. Durations in seconds, bond in basis points of the price."""
+
+    market: str
+    chain: str
+    escrow: str
+    keystore: Path
+    state: Path
+    name: str
+    password_file: Path | None = None
+    region: str = ""
+    wanted: Wanted = Wanted()
+    prices: PriceList = PriceList()
+    index: str = ""  # where environments get their packages: a URL or a folder of wheels; empty: none are prepared
+    offer_valid_s: int = OFFER_VALID_S
+    min_seconds: int = 1
+    max_seconds: int = 86_400
+    max_window: int = 86_400
+    bond_bps: int = BOND_BPS
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Where a node keeps what must outlive it; closed to other users."""
+
+    path: Path
+
+    def create(self) -> None:
+        """Make the folders; ConfigurationError if they cannot be made."""
+        try:
+            for part in (self.path, self.leases, self.receipts):
+                part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"--state {self.path}: {error.strerror}", hint="name a folder that this user may write"
+            ) from error
+
+    @property
+    def identity(self) -> Path:
+        """Which chain, escrow, market and account this state belongs to."""
+        return self.path / "identity.json"
+
+    @property
+    def cursor(self) -> Path:
+        """The last event of the market that was handled."""
+        return self.path / "events.json"
+
+    @property
+    def process(self) -> Path:
+        """Which process serves this state, for `status`."""
+        return self.path / "node.json"
+
+    @property
+    def leases(self) -> Path:
+        """One folder a lease that is not closed."""
+        return self.path / "leases"
+
+    @property
+    def receipts(self) -> Path:
+        """Signed receipts with their evidence, kept for good."""
+        return self.path / "receipts"
+
+    @property
+    def executor(self) -> Path:
+        """The executor's own state: runs, environments, the Ray host."""
+        return self.path / "executor"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the state for this process alone; ConfigurationError if another has it."""
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise ConfigurationError(
+                f"--state {self.path} is in use by another node",
+                hint="stop that node first, or name another folder: one account, one node",
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
