@@ -1,0 +1,57 @@
+"""Delivery: outputs are packed, sealed to the consumer, relayed, and acknowledged by the relay's signature."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from functools import partial
+
+from suanli_protocol import wire
+from suanli_protocol.archive import Source, pack
+from suanli_protocol.documents import OutputFile, Outputs, hex32
+from suanli_protocol.errors import IntegrityError
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.messages import Delivered
+from suanli_protocol.sealing import Context, seal_stream
+from suanli_protocol.signing import Domain, verify
+
+from suanli_node.lease_record import LeaseFolder
+from suanli_node.retry import persist
+
+SLOT = "outputs"
+
+
+def seal_outputs(
+    folder: LeaseFolder, sources: Iterable[Source], files: Iterable[OutputFile], recipient: bytes, lease: bytes
+) -> Outputs:
+    """Pack and seal the outputs into the lease's folder; durable when this returns. UsageError names a bad source."""
+    with folder.outputs.open("w+b") as plain:
+        manifest = pack(sources, plain)
+        plain.seek(0)
+        with folder.sealed_outputs.open("wb") as sealed:
+            digest, size = seal_stream(plain, sealed, recipient, Context(lease, SLOT))
+            sealed.flush()
+            os.fsync(sealed.fileno())
+    folder.outputs.unlink()
+    return Outputs(archive=manifest, sealed=hex32(digest), sealed_size=size, files=tuple(files))
+
+
+def deliver(
+    market: MarketClient, domain: Domain, lease: bytes, outputs: Outputs, folder: LeaseFolder, halt: threading.Event
+) -> None:
+    """Upload until the relay holds all and has signed for it; IntegrityError if it signed for something else."""
+    with folder.sealed_outputs.open("rb") as sealed:
+        put = partial(market.put_blob, lease, SLOT, sealed, outputs.sealed_size)
+        view = persist(put, halt, "uploading outputs")
+    check_delivered(view, domain, market.info().address, lease, outputs)
+
+
+def check_delivered(view: wire.BlobView, domain: Domain, market: str, lease: bytes, outputs: Outputs) -> None:
+    """Passes if the relay's signed word is about these very bytes."""
+    delivered = wire.paper_from_json(Delivered, view.delivered)
+    signature = wire.from_hex(view.signature or "0x", size=64, name="signature")
+    verify(domain, delivered, signature, market)
+    said = (delivered.market, delivered.lease, delivered.slot, hex32(delivered.digest), delivered.size)
+    if said != (market, lease, SLOT, outputs.sealed, outputs.sealed_size):
+        raise IntegrityError("the relay signed for other outputs than were uploaded")

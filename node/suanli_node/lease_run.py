@@ -1,0 +1,361 @@
+"""One lease on its way through this node: accepted → started → ended → collected → signed → posted.
+
+Each step is a method that does its work and then saves the next step; whatever it did before saving can be done again.
+So a killed daemon takes every lease up where its record stands: a run is started once, a receipt is signed once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from suanli_protocol import wire
+from suanli_protocol.documents import Evidence, JobDocument
+from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.reasons import Phase, Reason
+from suanli_protocol.sealing import Context, seal_bytes
+from suanli_protocol.signing import Domain, Signer
+
+from suanli_node.delivery import Delivery
+from suanli_node.intake import Intake, RunRefusedError
+from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
+from suanli_node.log_shipping import LogShipper
+from suanli_node.receipts import Outcome, final_phase, sign_receipt
+from suanli_node.retry import Halted, persist
+from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
+from suanli_node.runs import RunSpec, RunStatus, write_json
+from suanli_node.verification import Assignment, OnChain, ReadSeat, state_on_chain, stopped_at
+
+CHAIN_LOOK_S = 5.0
+JOB_WAIT_S = 300  # for the job document, which states all later time limits
+STARTUP_SECONDS_MAX = 3600
+SETUP_LOG_BYTES = 4 * 2**20
+log = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """What is asked of the executor."""
+
+    def start(self, spec: RunSpec) -> object:
+        """Start a run; the second time does nothing."""
+
+    def status(self, lease_id: str) -> RunStatus:
+        """What is known; NotFoundError if it was never started."""
+
+    def wait(self, lease_id: str, timeout_s: float) -> RunStatus:
+        """The status once it is final or the time is over."""
+
+    def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
+        """Whole entries from an offset."""
+
+    def stop(self, lease_id: str, reason: str) -> object:
+        """SIGTERM, then SIGKILL."""
+
+    def forget(self, lease_id: str) -> object:
+        """Delete what is left of a run."""
+
+
+class Workshop(Protocol):
+    """What prepares a run and collects what it left."""
+
+    def prepare(self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say) -> RunSpec:
+        """Files and environment in place; the spec to start. RunRefusedError if that cannot be."""
+
+    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder) -> Delivery | None:
+        """The sealed outputs on disk; None if there are none. RunRefusedError if they cannot be taken."""
+
+
+Say = Callable[[Source, bytes], None]  # a piece of output of preparing the run, to the job's log
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all leases of a node share."""
+
+    signer: Signer
+    domain: Domain
+    market: MarketClient
+    read_seat: ReadSeat
+    runner: Runner
+    workshop: Workshop
+    receipts: Path
+    reports: ThreadPoolExecutor  # one thread: reports keep their order and never hold up a run
+    on_end: Callable[[LeaseRun], None]
+
+
+class LeaseRun:
+    """One lease, worked on by its own thread from `start` until its receipt is posted or it is closed."""
+
+    def __init__(self, record: LeaseRecord, assignment: Assignment, folder: LeaseFolder, services: Services) -> None:
+        self.record, self.assignment, self.folder = record, assignment, folder
+        self._services = services
+        self._halt, self._stopped, self._bell = threading.Event(), threading.Event(), threading.Event()
+        self._shipper: LogShipper | None = None
+        self._thread = threading.Thread(target=self._live, name=f"lease-{record.run_id[:8]}", daemon=True)
+
+    # What the daemon calls
+
+    def start(self) -> None:
+        """Begin, or go on where the record stands."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread works on it."""
+        return self._thread.is_alive()
+
+    def ring(self) -> None:
+        """The relay holds something new for this lease."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """The chain says that the lease was stopped: end the run, bill what it used."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._bell.set()
+        threading.Thread(target=self._stop_run, name="stop-run", daemon=True).start()
+
+    def close(self) -> None:
+        """The chain says that the lease is closed: nothing of it is needed here any more but its receipt."""
+        self.halt()
+        self.record.step = Step.CLOSED
+        for tidy in (self._stop_run, partial(self._services.runner.forget, self.record.run_id)):
+            try:
+                tidy()
+            except NotFoundError:
+                continue
+            except SuanliError as error:
+                log.warning("lease %s: %s", self.record.view.id, error.detail)
+        self.folder.remove()
+
+    def halt(self) -> None:
+        """Let go of the lease; its record says where to go on."""
+        self._halt.set()
+        self._bell.set()
+        if self._shipper is not None:
+            self._shipper.abandon()
+
+    # The steps
+
+    def _live(self) -> None:
+        try:
+            if self.record.step not in (Step.SIGNED, Step.POSTED, Step.CLOSED):
+                self._shipper = self._new_shipper()
+                self._shipper.start()
+            while self.record.step not in (Step.POSTED, Step.CLOSED):
+                self._check_halt()
+                self._advance()
+        except Halted:
+            return
+        except SuanliError as error:
+            log.error("lease %s waits at %s: %s", self.record.view.id, self.record.step, error.detail)
+        except Exception:
+            log.exception("lease %s waits at %s", self.record.view.id, self.record.step)
+        finally:
+            if self._shipper is not None:
+                self._shipper.abandon()
+            self._services.on_end(self)
+
+    def _advance(self) -> None:
+        match self.record.step:
+            case Step.ACCEPTED:
+                self._prepare()
+            case Step.STARTED:
+                self._watch()
+            case Step.ENDED:
+                self._collect()
+            case Step.COLLECTED:
+                self._sign()
+            case Step.SIGNED:
+                self._post()
+            case Step.POSTED | Step.CLOSED:
+                return
+            case _:
+                assert_never(self.record.step)
+
+    def _prepare(self) -> None:
+        self._report(Phase.STARTING)
+        try:
+            job = self._take_in()
+        except RunRefusedError as refusal:
+            self._end_without_run(refusal)
+            return
+        self.record.job, self.record.ready_at = job, int(time.time())
+        self._save(Step.STARTED)
+
+    def _take_in(self) -> JobDocument:
+        services, begun = self._services, time.time()
+        get_blob = partial(services.market.get_blob, self.record.lease)
+        key = services.signer.encryption_key
+        intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check)
+        job = self.record.job = intake.job(begun + JOB_WAIT_S)
+        deadline = begun + min(job.timeouts.startup, STARTUP_SECONDS_MAX)
+        unpacked = intake.archive(job.archive, deadline) if job.archive else None
+        self.record.spec = services.workshop.prepare(self.assignment, job, unpacked, self._say)
+        self.folder.clear_inputs()
+        self._check()
+        return job
+
+    def _watch(self) -> None:
+        """Start the run unless it was started, and wait for its end."""
+        runner, run_id, spec = self._services.runner, self.record.run_id, self.record.spec
+        assert spec is not None
+        try:
+            runner.start(spec)
+        except ExecutionError as error:
+            self._end_without_run(RunRefusedError(Reason.SANDBOX_FAILED, error.detail))
+            return
+        self._report(Phase.RUNNING)
+        if self._shipper is not None:
+            self._shipper.open_run()
+        if self._stopped.is_set():
+            self._stop_run()
+        status = runner.wait(run_id, CHAIN_LOOK_S)
+        while not status.final:
+            self._check_halt()
+            self._look_at_chain()
+            status = runner.wait(run_id, CHAIN_LOOK_S)
+        self.record.status, self.record.reason = status, status.reason or Reason.WORKER_LOST
+        self._save(Step.ENDED)
+
+    def _collect(self) -> None:
+        job = self.record.job
+        if job is not None and self.record.status is not None and self.record.status.exit_code is not None:
+            try:
+                self.record.outputs = self._services.workshop.collect(self.assignment, job, self.folder)
+            except RunRefusedError as refusal:
+                self._say(Source.NODE, f"{refusal.detail}\n".encode())
+                if self.record.reason == Reason.OK:
+                    self.record.reason = refusal.reason
+        self._save(Step.COLLECTED)
+
+    def _sign(self) -> None:
+        services, record = self._services, self.record
+        if record.outputs is not None:
+            deliver(services.market, services.domain, record.lease, record.outputs, self.folder, self._halt)
+        assert self._shipper is not None
+        try:
+            summary = self._shipper.finish()
+        except SuanliError as error:
+            log.warning("lease %s: the log was not taken: %s", record.view.id, error.detail)
+            summary = self._shipper.summary
+        self._learn_stop()
+        evidence = evidence_of(self.assignment, self._outcome(), summary, record.outputs)
+        signed = sign_receipt(services.signer, services.domain, evidence)
+        record.receipt, record.signature, record.evidence = signed.receipt, signed.signature, signed.evidence
+        self._save(Step.SIGNED)
+
+    def _post(self) -> None:
+        record, market = self.record, self._services.market
+        assert record.receipt is not None
+        assert record.evidence is not None
+        write_json(self._services.receipts / f"{record.run_id}.json", record.to_json())
+        signed = wire.SignedReceipt(receipt=record.receipt, signature=record.signature, evidence=record.evidence)
+        persist(partial(market.post_receipt, record.lease, signed), self._halt, "posting a receipt")
+        self._save(Step.POSTED)
+        self._report(final_phase(record.reason), record.reason)
+
+    # Parts of the steps
+
+    def _end_without_run(self, refusal: RunRefusedError) -> None:
+        """Nothing ran and nothing will: a receipt over nothing gives the consumer everything back."""
+        self._say(Source.NODE, f"{refusal.detail}\n".encode())
+        self.folder.clear_inputs()
+        self.record.reason, self.record.status = refusal.reason, None
+        self._save(Step.ENDED)
+
+    def _outcome(self) -> Outcome:
+        record, status = self.record, self.record.status
+        return Outcome(
+            reason=record.reason,
+            ended_at=(status.ended_at if status else None) or int(time.time()),
+            billing=record.job.billing if record.job else "capacity",
+            status=status,
+            ready_at=record.ready_at,
+            stopped_at=record.stopped_at,
+        )
+
+    def _look_at_chain(self) -> None:
+        try:
+            state = state_on_chain(self.assignment, self._services.read_seat)
+        except ChainError:
+            return  # nothing is torn down on missing data
+        if state is OnChain.STOPPED:
+            self.stop()
+        elif state is OnChain.CLOSED:
+            self.close()
+
+    def _learn_stop(self) -> None:
+        """The chain's clock of a stop, as the market reports it and the escrow's word proves it."""
+        if self.record.reason != Reason.STOPPED:
+            return
+        try:
+            clock = self._services.market.lease(self.record.lease).stopped_at
+            if clock is not None:
+                self.record.stopped_at = stopped_at(self.assignment, clock, self._services.read_seat)
+        except SuanliError as error:
+            log.warning("lease %s: the time of its stop is not known: %s", self.record.view.id, error.detail)
+
+    def _stop_run(self) -> None:
+        try:
+            self._services.runner.stop(self.record.run_id, Reason.STOPPED)
+        except NotFoundError:
+            return  # not started yet: the thread sees the flag before it starts anything
+        except SuanliError as error:
+            log.error("lease %s cannot be stopped: %s", self.record.view.id, error.detail)
+
+    def _check_halt(self) -> None:
+        if self._halt.is_set():
+            raise Halted(self.record.view.id)
+
+    def _check(self) -> None:
+        """Raises if there is nothing to prepare for any more."""
+        self._check_halt()
+        if self._stopped.is_set():
+            raise RunRefusedError(Reason.STOPPED, "the lease was stopped before the job began")
+
+    def _save(self, step: Step) -> None:
+        self._check_halt()  # a closed lease's folder is gone and stays gone
+        self.record.step = step
+        self.folder.save(self.record)
+
+    def _report(self, phase: Phase, reason: str = "") -> None:
+        self._services.reports.submit(self._send_report, wire.Report(phase=phase, reason=reason))
+
+    def _send_report(self, report: wire.Report) -> None:
+        try:
+            self._services.market.report(self.record.lease, report)
+        except SuanliError as error:
+            log.warning("lease %s: phase %s was not reported: %s", self.record.view.id, report.phase, error.detail)
+
+    # The log
+
+    def _say(self, source: Source, data: bytes) -> None:
+        writer = LogWriter(self.folder.setup_log, limit=SETUP_LOG_BYTES)
+        writer.append(source, data, int(time.time() * 1000))
+        writer.close()
+
+    def _new_shipper(self) -> LogShipper:
+        services, lease = self._services, self.record.lease
+
+        def seal(chunk: bytes, seq: int) -> bytes:
+            assert self.record.job is not None
+            return seal_bytes(chunk, bytes.fromhex(self.record.job.consumer_key[2:]), Context(lease, "log", seq))
+
+        def read_run(offset: int) -> tuple[list[LogEntry], int]:
+            try:
+                return services.runner.read_log(self.record.run_id, offset)
+            except NotFoundError:
+                return [], offset
+
+        logs = {"setup": partial(read_log, self.folder.setup_log), "run": read_run}
+        return LogShipper(self.folder.chunks, logs, seal, partial(services.market.post_logs, lease))

@@ -1,0 +1,78 @@
+"""The system calls that a job may not make: what no program that computes needs, and what exploits begin with.
+
+Each answers EPERM, but clone3 and other replaceable calls ENOSYS, so that the C library falls back to the older call,
+whose flags a filter can see. Anything of another architecture ends the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import cache
+from typing import Any
+
+from suanli_protocol.errors import ConfigurationError
+
+_FORBIDDEN = (
+    # kernel, clock, devices
+    "acct bpf clock_adjtime clock_settime delete_module finit_module init_module ioperm iopl kexec_file_load "
+    "kexec_load lookup_dcookie nfsservctl perf_event_open quotactl quotactl_fd reboot settimeofday stime swapoff "
+    "swapon syslog sysfs uselib ustat vhangup adjtimex "
+    # file systems and namespaces
+    "chroot fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_by_handle_at name_to_handle_at "
+    "open_tree pivot_root setns umount umount2 unshare mknod mknodat fanotify_init "
+    # other processes and the kernel's keys
+    "add_key keyctl request_key kcmp move_pages process_madvise process_vm_readv process_vm_writev ptrace "
+    "pidfd_getfd set_mempolicy migrate_pages "
+    # large attack surface
+    "userfaultfd vmsplice"
+).split()
+_ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret")
+_NEW_NAMESPACES = 0x7E020000  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, as clone's flags
+_TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_SOCKET_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink (the C library asks it for addresses)
+_SOCKET_FAMILY_MAX = 63
+_UNKNOWN_CALL = -1
+
+
+@cache
+def program() -> bytes:
+    """The filter as BPF for `bwrap --seccomp`; ConfigurationError if libseccomp is missing."""
+    try:
+        import pyseccomp as seccomp
+    except (ImportError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"the system call filter cannot be built: {error}", hint="apt-get install libseccomp2"
+        ) from None
+    denied, absent = seccomp.ERRNO(errno.EPERM), seccomp.ERRNO(errno.ENOSYS)
+    rules = seccomp.SyscallFilter(seccomp.ALLOW)
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    for name in _FORBIDDEN:
+        _add(rules, denied, name)
+    for name in _ABSENT:
+        _add(rules, absent, name)
+    for bit in (1 << shift for shift in range(32) if _NEW_NAMESPACES >> shift & 1):
+        _add(rules, denied, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, bit, bit))
+    for request in _TERMINAL_INJECTION:
+        _add(rules, denied, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
+    for family in range(_SOCKET_FAMILY_MAX + 1):
+        if family not in _SOCKET_FAMILIES:
+            _add(rules, denied, "socket", seccomp.Arg(0, seccomp.EQ, family))
+    _add(rules, denied, "socket", seccomp.Arg(0, seccomp.GT, _SOCKET_FAMILY_MAX))
+    return _exported(rules)
+
+
+def _add(rules: Any, action: int, name: str, *arguments: object) -> None:
+    """Add a rule, unless this architecture or this library has no such call."""
+    import pyseccomp as seccomp
+
+    if seccomp.resolve_syscall(seccomp.system_arch(), name) == _UNKNOWN_CALL:
+        return
+    rules.add_rule(action, name, *arguments)
+
+
+def _exported(rules: Any) -> bytes:
+    with os.fdopen(os.memfd_create("seccomp"), "w+b") as file:
+        rules.export_bpf(file)
+        file.seek(0)
+        return file.read()
