@@ -6,6 +6,8 @@ Everything here comes from a stranger. What is wrong with it ends the lease with
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -24,6 +26,7 @@ from suanli_node.verification import Assignment
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+HEX32 = re.compile(r"^0x[0-9a-f]{64}$")
 LOOK_S = 1.0  # the relay is asked this often should its event be lost
 MIB = 2**20
 ARCHIVE_SLACK_BYTES = 32 * MIB  # headers and padding of an archive of many small files
@@ -64,6 +67,7 @@ class Intake:
     ) -> None:
         self._assignment, self._folder, self._get_blob, self._key = assignment, folder, get_blob, key
         self._bell, self._check = bell, check
+        self.consumer_key = ""  # of the document, as soon as it is known to be the consumer's
 
     def job(self, deadline: float) -> JobDocument:
         """The job document, which is the one that the bid names; RunRefusedError with the reason otherwise."""
@@ -72,6 +76,7 @@ class Intake:
             data = open_bytes(sealed, self._key, Context(self._assignment.id, "job"))
             if sha256(data) != self._assignment.job_digest:
                 raise IntegrityError("the job document is not the one that the bid names")
+            self.consumer_key = consumer_key_of(data)
             return JobDocument.parse(data)
         except (IntegrityError, ProtocolError) as error:
             raise RunRefusedError(Reason.BAD_JOB, error.detail) from error
@@ -130,6 +135,15 @@ class Intake:
             digest, size = open_stream(src, dst, self._key, context, limit=manifest.size)
         if size != manifest.size or hex32(digest) != manifest.sha256:
             raise IntegrityError("it is not the one that the job document names")
+
+
+def consumer_key_of(document: bytes) -> str:
+    """The encryption key in a job document that may be refused for other members; "" if there is none."""
+    try:
+        key = json.loads(document)["consumerKey"]
+        return str(key) if HEX32.match(key) else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def requirements_of(unpacked: Path, wanted: str) -> Path:

@@ -43,10 +43,12 @@ class LeaseRecord:
     view: wire.LeaseView
     step: Step = Step.ACCEPTED
     job: JobDocument | None = None
+    consumer_key: str = ""  # to which the log is sealed; known even of some jobs that are refused
     ready_at: int | None = None
     spec: RunSpec | None = None
     status: RunStatus | None = None
     reason: str = ""
+    detail: str = ""
     stopped_at: int | None = None  # the chain's clock; nothing later is billable
     outputs: Outputs | None = None
     evidence: wire.Json | None = None
@@ -74,10 +76,12 @@ class LeaseRecord:
             "view": self.view.to_json(),
             "step": self.step.value,
             "job": self.job.to_json() if self.job else None,
+            "consumerKey": self.consumer_key,
             "readyAt": self.ready_at,
             "spec": self.spec.to_json() if self.spec else None,
             "status": self.status.to_json() if self.status else None,
             "reason": self.reason,
+            "detail": self.detail,
             "stoppedAt": self.stopped_at,
             "outputs": self.outputs.to_json() if self.outputs else None,
             "evidence": self.evidence,
@@ -92,10 +96,12 @@ class LeaseRecord:
             view=wire.LeaseView.model_validate(data["view"]),
             step=Step(data["step"]),
             job=JobDocument.parse(data["job"]) if data["job"] else None,
+            consumer_key=data["consumerKey"],
             ready_at=data["readyAt"],
             spec=RunSpec.from_json(data["spec"]) if data["spec"] else None,
             status=RunStatus.from_json(data["status"]) if data["status"] else None,
             reason=data["reason"],
+            detail=data["detail"],
             stopped_at=data["stoppedAt"],
             outputs=Outputs.parse(data["outputs"]) if data["outputs"] else None,
             evidence=data["evidence"],

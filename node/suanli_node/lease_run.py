@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from suanli_protocol import wire
-from suanli_protocol.documents import Evidence, JobDocument
+from suanli_protocol.documents import JobDocument, Outputs
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.sealing import Context, seal_bytes
 from suanli_protocol.signing import Domain, Signer
 
-from suanli_node.delivery import Delivery
+from suanli_node.delivery import deliver
 from suanli_node.intake import Intake, RunRefusedError
 from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
-from suanli_node.log_shipping import LogShipper
-from suanli_node.receipts import Outcome, final_phase, sign_receipt
+from suanli_node.log_shipping import LogShipper, Part, ReadLog
+from suanli_node.receipts import Outcome, evidence_of, final_phase, sign_receipt
 from suanli_node.retry import Halted, persist
 from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.runs import RunSpec, RunStatus, write_json
@@ -37,6 +37,7 @@ from suanli_node.verification import Assignment, OnChain, ReadSeat, state_on_cha
 CHAIN_LOOK_S = 5.0
 JOB_WAIT_S = 300  # for the job document, which states all later time limits
 STARTUP_SECONDS_MAX = 3600
+REPORT_DETAIL_MAX = 500
 SETUP_LOG_BYTES = 4 * 2**20
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Workshop(Protocol):
     def prepare(self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say) -> RunSpec:
         """Files and environment in place; the spec to start. RunRefusedError if that cannot be."""
 
-    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder) -> Delivery | None:
+    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder) -> Outputs | None:
         """The sealed outputs on disk; None if there are none. RunRefusedError if they cannot be taken."""
 
 
@@ -98,6 +99,7 @@ class LeaseRun:
         self.record, self.assignment, self.folder = record, assignment, folder
         self._services = services
         self._halt, self._stopped, self._bell = threading.Event(), threading.Event(), threading.Event()
+        self._saving = threading.Lock()  # a closed lease's folder is gone and stays gone
         self._shipper: LogShipper | None = None
         self._thread = threading.Thread(target=self._live, name=f"lease-{record.run_id[:8]}", daemon=True)
 
@@ -127,7 +129,11 @@ class LeaseRun:
     def close(self) -> None:
         """The chain says that the lease is closed: nothing of it is needed here any more but its receipt."""
         self.halt()
-        self.record.step = Step.CLOSED
+        with self._saving:
+            self.record.step = Step.CLOSED
+            self._tidy()
+
+    def _tidy(self) -> None:
         for tidy in (self._stop_run, partial(self._services.runner.forget, self.record.run_id)):
             try:
                 tidy()
@@ -197,7 +203,10 @@ class LeaseRun:
         get_blob = partial(services.market.get_blob, self.record.lease)
         key = services.signer.encryption_key
         intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check)
-        job = self.record.job = intake.job(begun + JOB_WAIT_S)
+        try:
+            job = self.record.job = intake.job(begun + JOB_WAIT_S)
+        finally:
+            self.record.consumer_key = intake.consumer_key
         deadline = begun + min(job.timeouts.startup, STARTUP_SECONDS_MAX)
         unpacked = intake.archive(job.archive, deadline) if job.archive else None
         self.record.spec = services.workshop.prepare(self.assignment, job, unpacked, self._say)
@@ -212,6 +221,7 @@ class LeaseRun:
         try:
             runner.start(spec)
         except ExecutionError as error:
+            self._stop_run()  # had it begun all the same, it shall not go on
             self._end_without_run(RunRefusedError(Reason.SANDBOX_FAILED, error.detail))
             return
         self._report(Phase.RUNNING)
@@ -221,10 +231,11 @@ class LeaseRun:
             self._stop_run()
         status = runner.wait(run_id, CHAIN_LOOK_S)
         while not status.final:
-            self._check_halt()
             self._look_at_chain()
+            self._check_halt()
             status = runner.wait(run_id, CHAIN_LOOK_S)
         self.record.status, self.record.reason = status, status.reason or Reason.WORKER_LOST
+        self.record.detail = status.detail
         self._save(Step.ENDED)
 
     def _collect(self) -> None:
@@ -262,7 +273,7 @@ class LeaseRun:
         signed = wire.SignedReceipt(receipt=record.receipt, signature=record.signature, evidence=record.evidence)
         persist(partial(market.post_receipt, record.lease, signed), self._halt, "posting a receipt")
         self._save(Step.POSTED)
-        self._report(final_phase(record.reason), record.reason)
+        self._report(final_phase(record.reason), record.reason, record.detail)
 
     # Parts of the steps
 
@@ -270,7 +281,7 @@ class LeaseRun:
         """Nothing ran and nothing will: a receipt over nothing gives the consumer everything back."""
         self._say(Source.NODE, f"{refusal.detail}\n".encode())
         self.folder.clear_inputs()
-        self.record.reason, self.record.status = refusal.reason, None
+        self.record.reason, self.record.detail, self.record.status = refusal.reason, refusal.detail, None
         self._save(Step.ENDED)
 
     def _outcome(self) -> Outcome:
@@ -324,12 +335,14 @@ class LeaseRun:
             raise RunRefusedError(Reason.STOPPED, "the lease was stopped before the job began")
 
     def _save(self, step: Step) -> None:
-        self._check_halt()  # a closed lease's folder is gone and stays gone
-        self.record.step = step
-        self.folder.save(self.record)
+        with self._saving:
+            self._check_halt()
+            self.record.step = step
+            self.folder.save(self.record)
 
-    def _report(self, phase: Phase, reason: str = "") -> None:
-        self._services.reports.submit(self._send_report, wire.Report(phase=phase, reason=reason))
+    def _report(self, phase: Phase, reason: str = "", detail: str = "") -> None:
+        report = wire.Report(phase=phase, reason=reason, detail=detail[:REPORT_DETAIL_MAX])
+        self._services.reports.submit(self._send_report, report)
 
     def _send_report(self, report: wire.Report) -> None:
         try:
@@ -340,6 +353,8 @@ class LeaseRun:
     # The log
 
     def _say(self, source: Source, data: bytes) -> None:
+        if not self.record.consumer_key:
+            return  # nobody to seal it to
         writer = LogWriter(self.folder.setup_log, limit=SETUP_LOG_BYTES)
         writer.append(source, data, int(time.time() * 1000))
         writer.close()
@@ -348,8 +363,7 @@ class LeaseRun:
         services, lease = self._services, self.record.lease
 
         def seal(chunk: bytes, seq: int) -> bytes:
-            assert self.record.job is not None
-            return seal_bytes(chunk, bytes.fromhex(self.record.job.consumer_key[2:]), Context(lease, "log", seq))
+            return seal_bytes(chunk, bytes.fromhex(self.record.consumer_key[2:]), Context(lease, "log", seq))
 
         def read_run(offset: int) -> tuple[list[LogEntry], int]:
             try:
@@ -357,5 +371,5 @@ class LeaseRun:
             except NotFoundError:
                 return [], offset
 
-        logs = {"setup": partial(read_log, self.folder.setup_log), "run": read_run}
+        logs: dict[Part, ReadLog] = {"setup": partial(read_log, self.folder.setup_log), "run": read_run}
         return LogShipper(self.folder.chunks, logs, seal, partial(services.market.post_logs, lease))
