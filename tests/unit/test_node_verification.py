@@ -1,0 +1,126 @@
+"""A node believes no market: papers and the escrow's word decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from suanli_node.verification import (
+    CLOSED_WORD,
+    NEVER_USED,
+    Assignment,
+    NotYetOnChainError,
+    OnChain,
+    check_on_chain,
+    read_assignment,
+    state_on_chain,
+    stopped_at,
+)
+from suanli_protocol import wire
+from suanli_protocol.errors import IntegrityError, ProtocolError, SignatureError, SuanliError
+from suanli_protocol.lease import Phase, Progress
+from suanli_protocol.messages import Bid
+from support import builders
+from support.leases import Opened, an_opened_lease, other_offer
+
+
+def read(view: wire.LeaseView) -> Assignment:
+    return read_assignment(view, builders.provider().address, builders.a_domain())
+
+
+def test_a_truthful_view_is_taken_and_the_terms_are_the_escrows() -> None:
+    opened = an_opened_lease()
+    assignment = read(opened.view)
+    assert (assignment.id, assignment.lease, assignment.clauses) == (opened.id, opened.lease, opened.clauses)
+    asked: list[bytes] = []
+
+    def read_seat(key: bytes) -> bytes:
+        asked.append(key)
+        return opened.word()
+
+    check_on_chain(assignment, read_seat)
+    assert asked == [opened.lease.seat_key]
+
+
+def resigned_bid(opened: Opened) -> wire.LeaseView:
+    """A bid with another need, signed by a stranger."""
+    bid = replace(wire.paper_from_json(Bid, opened.view.bid), need=builders.a_need(cpu_milli=1).pack())
+    signature = builders.a_signer(9).sign(builders.a_domain(), bid)
+    return opened.told(bid=wire.paper_to_json(bid), bid_signature=wire.to_hex(signature))
+
+
+def foreign_offer(opened: Opened) -> wire.LeaseView:
+    """An offer of another provider, well signed by it."""
+    offer = replace(opened.offer, provider=builders.a_signer(9).address)
+    signature = builders.a_signer(9).sign(builders.a_domain(), offer)
+    return opened.told(offer=wire.paper_to_json(offer), offer_signature=wire.to_hex(signature))
+
+
+def offer_for_another_chain(opened: Opened) -> wire.LeaseView:
+    signature = builders.provider().sign(builders.a_domain(chain_id=1), opened.offer)
+    return opened.told(offer_signature=wire.to_hex(signature))
+
+
+LIES = {
+    "rate": (lambda o: o.told(rate=str(int(o.view.rate) + 1)), IntegrityError, "make the lease"),
+    "time of opening": (lambda o: o.told(opened_at=o.view.opened_at + 1), IntegrityError, "make the lease"),
+    "index": (lambda o: o.told(index=1), IntegrityError, "make the lease"),
+    "attempt": (lambda o: o.told(attempt=2), IntegrityError, "make the lease"),
+    "id": (lambda o: o.told(id="0x" + "11" * 32), IntegrityError, "make the lease"),
+    "huge rate": (lambda o: o.told(rate=str(2**96)), ProtocolError, "do not fit"),
+    "job": (lambda o: o.told(job_digest="0x" + "11" * 32), IntegrityError, "job and constraints"),
+    "constraints": (
+        lambda o: o.told(constraints=builders.some_constraints(arch="arm64").to_json()),
+        IntegrityError,
+        "job and constraints",
+    ),
+    "attributes": (
+        lambda o: o.told(attributes=builders.some_attributes(region="CN-BJ").to_json()),
+        IntegrityError,
+        "attributes",
+    ),
+    "cheaper offer": (lambda o: o.told(offer=other_offer(o, prices=1)), SignatureError, "Offer"),
+    "bid": (resigned_bid, SignatureError, "Bid"),
+    "other provider": (foreign_offer, IntegrityError, "not this node's"),
+    "other chain": (offer_for_another_chain, SignatureError, "Offer"),
+    "no signature": (lambda o: o.told(bid_signature="0x"), SignatureError, "64 bytes"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_each_lie_of_a_market_is_named(lie: str) -> None:
+    tell, kind, words = LIES[lie]
+    with pytest.raises(kind, match=words):
+        read(tell(an_opened_lease()))
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        (NEVER_USED, NotYetOnChainError),
+        (CLOSED_WORD, IntegrityError),
+        (an_opened_lease(rate=90_000).word(), IntegrityError),
+        (an_opened_lease().word(Progress(clock=1, phase=Phase.STOPPED)), IntegrityError),
+    ],
+)
+def test_nothing_runs_unless_the_escrow_holds_this_very_lease(word: bytes, kind: type[SuanliError]) -> None:
+    with pytest.raises(kind):
+        check_on_chain(read(an_opened_lease().view), lambda _: word)
+
+
+def test_the_state_of_a_lease_follows_from_one_word() -> None:
+    opened = an_opened_lease()
+    assignment = read(opened.view)
+    stop = opened.word(Progress(clock=builders.NOW + 5, phase=Phase.STOPPED, flags=1))
+    words = {opened.word(): "running", stop: "stopped", CLOSED_WORD: "closed", NEVER_USED: "unknown"}
+    for word, state in words.items():
+        assert state_on_chain(assignment, lambda _, word=word: word) is OnChain(state)  # type: ignore[misc]
+
+
+def test_the_time_of_a_stop_is_believed_only_if_the_word_proves_it() -> None:
+    opened = an_opened_lease()
+    assignment = read(opened.view)
+    for flags in (0, 1):
+        word = opened.word(Progress(clock=builders.NOW + 5, phase=Phase.STOPPED, flags=flags))
+        assert stopped_at(assignment, builders.NOW + 5, lambda _, word=word: word) == builders.NOW + 5  # type: ignore[misc]
+        assert stopped_at(assignment, builders.NOW + 4, lambda _, word=word: word) is None  # type: ignore[misc]
