@@ -8,7 +8,7 @@ export default {
   solidity: {
     version: compiler.version,
     path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
-    isolated: true, // company changes bytecode under viaIR
+    isolated: false,
     settings: compiler.settings,
   },
   paths: { sources: "./contracts", tests: { solidity: "./contracts/test" } },

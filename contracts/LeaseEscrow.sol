@@ -423,9 +423,9 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         if (!_actsFor(account)) revert LeaseEscrow_NotAuthorized(msg.sender, account);
     }
 
-    /// @dev The zero account has no owner and sends nothing, so nobody acts for it.
+    /// @dev The zero sender (a simulated call that names none) is nobody, or it would be every unlinked account's owner.
     function _actsFor(address account) private view returns (bool) {
-        return account != address(0) && (msg.sender == account || msg.sender == ownerOf[account]);
+        return msg.sender != address(0) && (msg.sender == account || msg.sender == ownerOf[account]);
     }
 
     /// @dev EIP-2098, low s only, never the zero signer. No signature: good enough where the signer itself calls.

@@ -3,7 +3,7 @@ pragma solidity ^0.8.30;
 
 /// @title The money of a lease, in integers; the direction of rounding stands in each name.
 /// @notice Results are uint256 and callers compare them with bounds. Unchecked, because nothing can overflow: an ask is
-/// below 2^98, a price below 2^118, and amounts are below 2^118 times at most 2^16.
+/// below 2^89, a price below 2^118, and amounts are below 2^118 times at most 2^16.
 library LeaseMath {
     uint256 internal constant HOUR = 3600;
     uint256 internal constant BPS = 10_000;
