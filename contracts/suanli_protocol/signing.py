@@ -153,7 +153,11 @@ class Signer:
 
     def sign(self, domain: Domain, message: Message) -> bytes:
         """A 64-byte compact signature of the message under the domain."""
-        signature = self._key.sign_recoverable(domain.digest(message), hasher=None)
+        return self.sign_digest(domain.digest(message))
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """A 64-byte compact signature of an EIP-712 digest that the caller has made itself."""
+        signature = self._key.sign_recoverable(digest, hasher=None)
         s = int.from_bytes(signature[32:64], "big")
         return signature[:32] + (s | (_PARITY if signature[64] else 0)).to_bytes(32, "big")
 

@@ -160,5 +160,11 @@ def a_receipt(**fields: Any) -> Receipt:
 
 def some_usage(**fields: Any) -> Usage:
     """Ten seconds of one core at half its speed."""
-    values = {"wall_ms": 10_000, "cpu_ms": 5_000, "peak_memory_mib": 100, "samples": 100, "chain_head": hex32(ZERO32)}
+    values: dict[str, Any] = {
+        "wall_ms": 10_000,
+        "cpu_ms": 5_000,
+        "peak_memory_mib": 100,
+        "samples": 100,
+        "chain_head": hex32(ZERO32),
+    }
     return Usage(**(values | fields))

@@ -1,0 +1,401 @@
+"""One chain endpoint, spoken to in plain JSON-RPC over HTTP: reads, fees, transactions, and what went wrong.
+
+Every request has a timeout. What cannot be reached or answers nonsense is a ChainUnavailableError; what the chain
+refuses is a ChainError, or a ChainRevertedError with the contract's own error.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, NotFoundError, TimedOutError
+from suanli_protocol.reverts import reverted
+from suanli_protocol.signing import Signer, address_bytes, checksum_address, keccak256
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+BlockId = int | str | bytes  # a number, "latest" or "finalized", or a block's hash
+CALL_TIMEOUT_S = 10.0
+WAIT_TIMEOUT_S = 60.0
+GAS_MAX = 16_777_216  # of one transaction (EIP-7825)
+GAS_MARGIN = (6, 5)  # the estimate times 1.2
+TIP_FALLBACK_WEI = 10**9
+LOG_SPAN_BLOCKS = 2_000
+_POLL_S = (0.01, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block's number, hash, parent and time (seconds of Unix UTC)."""
+
+    number: int
+    hash: bytes
+    parent: bytes
+    timestamp: int
+    base_fee: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """An event as the chain has it."""
+
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+    block: int
+    block_hash: bytes
+    transaction: bytes
+    log_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A mined or pending transaction; `to` is "" for a deployment, `block` None while it is pending."""
+
+    hash: bytes
+    sender: str
+    to: str
+    data: bytes
+    block: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TxReceipt:
+    """What became of a transaction; status 1 is success."""
+
+    transaction: bytes
+    status: int
+    gas_used: int
+    effective_gas_price: int
+    block: int
+    block_hash: bytes
+    contract: str
+    logs: tuple[Log, ...]
+
+    @property
+    def cost_wei(self) -> int:
+        """What its sender paid for gas."""
+        return self.gas_used * self.effective_gas_price
+
+
+class Chain:
+    """A chain endpoint by its URL. Thread-safe; close it, or use it as a context."""
+
+    def __init__(self, url: str, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.url = url
+        self._timeout_s = timeout_s
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Reads
+
+    def chain_id(self) -> int:
+        """The chain's id."""
+        return self._chain_id
+
+    @cached_property
+    def _chain_id(self) -> int:
+        return self._read("eth_chainId", [], _number)
+
+    def genesis(self) -> bytes:
+        """The hash of block 0: it tells a reset devnet from the one before."""
+        return self.block(0).hash
+
+    def block(self, block: BlockId = "latest") -> Block:
+        """A block; NotFoundError if the chain has none such."""
+        by_hash = isinstance(block, bytes)
+        named = "0x" + block.hex() if isinstance(block, bytes) else _block_id(block)
+        answer = self.rpc("eth_getBlockByHash" if by_hash else "eth_getBlockByNumber", named, False)
+        if answer is None:
+            raise NotFoundError(f"the chain has no block {named}")
+        return self._understand("a block", lambda: _block(answer))
+
+    def balance_wei(self, address: str) -> int:
+        """The native coin that an address has for gas."""
+        return self._read("eth_getBalance", [address, "latest"], _number)
+
+    def nonce(self, address: str, block: BlockId = "pending") -> int:
+        """The next nonce of an address."""
+        return self._read("eth_getTransactionCount", [address, _block_id(block)], _number)
+
+    def code_hash(self, address: str) -> bytes:
+        """keccak256 of the code at an address; of nothing if there is none."""
+        return keccak256(self._read("eth_getCode", [address, "latest"], _data))
+
+    def has_code(self, address: str) -> bool:
+        """Whether a contract is there."""
+        return self._read("eth_getCode", [address, "latest"], _data) != b""
+
+    def call(self, to: str, data: bytes, *, block: BlockId = "latest", sender: str | None = None) -> bytes:
+        """The answer of a contract's view; ChainRevertedError if it reverts."""
+        request = {"to": to, "data": "0x" + data.hex()} | ({"from": sender} if sender else {})
+        return self._read("eth_call", [request, _block_id(block)], _data)
+
+    def logs(self, address: str, first: int, last: int) -> list[Log]:
+        """The events of a contract in blocks first..last, in order."""
+        found: list[Log] = []
+        for start in range(first, last + 1, LOG_SPAN_BLOCKS):
+            end = min(last, start + LOG_SPAN_BLOCKS - 1)
+            query = {"address": address, "fromBlock": hex(start), "toBlock": hex(end)}
+            found += self._read("eth_getLogs", [query], _logs)
+        return sorted(found, key=lambda log: (log.block, log.log_index))
+
+    def transaction(self, transaction: bytes) -> Transaction:
+        """A transaction by its hash; NotFoundError if the chain does not know it."""
+        answer = self.rpc("eth_getTransactionByHash", "0x" + transaction.hex())
+        if answer is None:
+            raise NotFoundError(f"the chain has no transaction 0x{transaction.hex()}")
+        return self._understand("a transaction", lambda: _transaction(answer))
+
+    def receipt(self, transaction: bytes) -> TxReceipt | None:
+        """What became of a transaction; None while it is not mined."""
+        answer = self.rpc("eth_getTransactionReceipt", "0x" + transaction.hex())
+        return None if answer is None else self._understand("a receipt", lambda: _receipt(answer))
+
+    # Transactions
+
+    def send(
+        self, signer: Signer, data: bytes, *, to: str | None, gas: int | None = None, nonce: int | None = None
+    ) -> bytes:
+        """Signs and sends a transaction and returns its hash; it is not mined yet.
+
+        Without `gas` it is estimated, which finds a revert before anything is spent. ChainRevertedError, FundsError
+        (no coin for gas), ChainError with code "nonce" (another transaction took it).
+        """
+        request: dict[str, Any] = {"from": signer.address, "data": "0x" + data.hex()}
+        if to is not None:
+            request["to"] = to
+        limit = self.estimate(request) if gas is None else gas
+        max_fee, tip = self.fees()
+        signed = signer.account.sign_transaction(
+            request
+            | {
+                "type": 2,
+                "chainId": self.chain_id(),
+                "nonce": self.nonce(signer.address) if nonce is None else nonce,
+                "gas": limit,
+                "maxFeePerGas": max_fee,
+                "maxPriorityFeePerGas": tip,
+                "value": 0,
+            }
+        )
+        self._send_raw(bytes(signed.raw_transaction))
+        return bytes(signed.hash)
+
+    def estimate(self, request: dict[str, Any]) -> int:
+        """Gas for a transaction with a fifth to spare; ChainError if it is more than one transaction may use."""
+        used = self._read("eth_estimateGas", [request], _number)
+        if used > GAS_MAX:
+            raise ChainError(f"the transaction needs {used} gas, one may use {GAS_MAX}", hint="send smaller batches")
+        return min(GAS_MAX, used * GAS_MARGIN[0] // GAS_MARGIN[1])
+
+    def fees(self) -> tuple[int, int]:
+        """(highest fee, tip) per gas in wei: room for the base fee to double."""
+        try:
+            tip = self._read("eth_maxPriorityFeePerGas", [], _number)
+        except ChainUnavailableError:
+            raise
+        except ChainError:
+            tip = TIP_FALLBACK_WEI
+        return 2 * self.block("latest").base_fee + tip, tip
+
+    def wait(self, transaction: bytes, timeout_s: float = WAIT_TIMEOUT_S) -> TxReceipt:
+        """The receipt once it is mined. ChainRevertedError if it reverted, TimedOutError if it is not mined in time."""
+        deadline, pause = time.monotonic() + timeout_s, _POLL_S[0]
+        while (receipt := self.receipt(transaction)) is None:
+            if time.monotonic() > deadline:
+                raise TimedOutError(
+                    f"transaction 0x{transaction.hex()} is not mined after {timeout_s:g} s",
+                    hint="it may still be; look again before you send another",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_S[1])
+        if receipt.status != 1:
+            self._explain(receipt)
+        return receipt
+
+    def _explain(self, receipt: TxReceipt) -> None:
+        """Raises why a mined transaction reverted, found by asking for it again on the state that it met."""
+        sent = self.transaction(receipt.transaction)
+        self.call(sent.to, sent.data, block=receipt.block, sender=sent.sender)
+        raise reverted(b"", f"transaction 0x{receipt.transaction.hex()} reverted")
+
+    def _send_raw(self, raw: bytes) -> None:
+        try:
+            self.rpc("eth_sendRawTransaction", "0x" + raw.hex())
+        except ChainError as error:
+            text = error.detail.lower()
+            if "already known" in text or "already imported" in text:
+                return
+            if "insufficient funds" in text or "doesn't have enough funds" in text:
+                raise FundsError(
+                    f"no coin for gas: {error.detail}", hint="send the chain's native coin to the key's address"
+                ) from None
+            if "nonce" in text or "underpriced" in text:
+                raise ChainError(
+                    error.detail, hint="another transaction of this key came between", code="nonce"
+                ) from None
+            raise
+
+    # The machinery
+
+    def rpc(self, method: str, *params: object) -> Any:
+        """The result of one JSON-RPC request."""
+        body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
+        answer = self._post(body)
+        if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
+            raise self._unavailable(f"it answered {method} with no JSON-RPC")
+        if answer.get("error") is not None:
+            raise _refused(method, answer["error"])
+        return answer["result"]
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        import httpx
+
+        try:
+            return self._http().post(self.url, json=body).raise_for_status().json()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unavailable(str(error) or type(error).__name__) from error
+        except ValueError as error:
+            raise self._unavailable("it answered no JSON") from error
+
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(timeout=self._timeout_s, trust_env=False, follow_redirects=False)
+            return self._client
+
+    def _read(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
+        answer = self.rpc(method, *params)
+        return self._understand(method, lambda: parse(answer))
+
+    def _understand(self, what: str, parse: Callable[[], T]) -> T:
+        try:
+            return parse()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._unavailable(f"{what} is malformed: {error!r:.200}") from error
+
+    def _unavailable(self, why: str) -> ChainUnavailableError:
+        return ChainUnavailableError(
+            f"the chain at {self.url} cannot be used: {why}", hint="is it running? check SUANLI_CHAIN"
+        )
+
+
+def _refused(method: str, error: Any) -> ChainError:
+    """The error of an RPC answer; a revert carries its data at `data`, or one level deeper."""
+    if not isinstance(error, dict):
+        return ChainError(f"{method}: {error!r:.300}")
+    message, data = str(error.get("message", "")), error.get("data")
+    if isinstance(data, dict):
+        data = data.get("data", data.get("result"))
+    try:
+        raw = _data(data)
+    except (TypeError, ValueError, AttributeError):
+        raw = b""
+    if raw or "revert" in message.lower():
+        return reverted(raw, message)
+    return ChainError(f"{method}: {message:.300}")
+
+
+def _number(value: Any) -> int:
+    return int(value, 16)
+
+
+def _data(value: Any) -> bytes:
+    if not value.startswith("0x"):
+        raise ValueError(f"{value!r:.80} is no hex")
+    return bytes.fromhex(value[2:])
+
+
+def _word(value: Any) -> bytes:
+    data = _data(value)
+    if len(data) != 32:
+        raise ValueError(f"{value!r:.80} has not 32 bytes")
+    return data
+
+
+def _address(value: Any) -> str:
+    return checksum_address(address_bytes(value))
+
+
+def _block_id(block: BlockId) -> Any:
+    match block:
+        case bytes():
+            return {"blockHash": "0x" + block.hex()}
+        case int():
+            return hex(block)
+        case _:
+            return block
+
+
+def _block(answer: dict[str, Any]) -> Block:
+    return Block(
+        _number(answer["number"]),
+        _word(answer["hash"]),
+        _word(answer["parentHash"]),
+        _number(answer["timestamp"]),
+        _number(answer.get("baseFeePerGas") or "0x0"),
+    )
+
+
+def _log(answer: dict[str, Any]) -> Log:
+    return Log(
+        address=_address(answer["address"]),
+        topics=tuple(_word(topic) for topic in answer["topics"]),
+        data=_data(answer["data"]),
+        block=_number(answer["blockNumber"]),
+        block_hash=_word(answer["blockHash"]),
+        transaction=_word(answer["transactionHash"]),
+        log_index=_number(answer["logIndex"]),
+    )
+
+
+def _logs(answer: list[dict[str, Any]]) -> list[Log]:
+    return [_log(log) for log in answer]
+
+
+def _transaction(answer: dict[str, Any]) -> Transaction:
+    block, to = answer.get("blockNumber"), answer.get("to")
+    return Transaction(
+        _word(answer["hash"]),
+        _address(answer["from"]),
+        _address(to) if to else "",
+        _data(answer["input"]),
+        None if block is None else _number(block),
+    )
+
+
+def _receipt(answer: dict[str, Any]) -> TxReceipt:
+    contract = answer.get("contractAddress")
+    return TxReceipt(
+        transaction=_word(answer["transactionHash"]),
+        status=_number(answer["status"]),
+        gas_used=_number(answer["gasUsed"]),
+        effective_gas_price=_number(answer["effectiveGasPrice"]),
+        block=_number(answer["blockNumber"]),
+        block_hash=_word(answer["blockHash"]),
+        contract=_address(contract) if contract else "",
+        logs=tuple(_log(log) for log in answer["logs"]),
+    )
