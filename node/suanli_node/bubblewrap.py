@@ -1,8 +1,8 @@
 """Tier B: bubblewrap. Own namespaces, a read-only root of a few folders, no network, no capability, a call filter.
 
-Limits are set from outside while the cell waits at a barrier, before its first instruction, so that nothing in the job's
-environment can slip past them. When the node runs as root, the cell runs under a user of its own, so that the limits on
-processes bind it and no file of root is its own.
+Limits are set before the job's first instruction, partly while the cell waits at a barrier, so that nothing in the
+job's environment can slip past them. When the node runs as root, the cell runs under a user of its own, so that the
+limit on processes binds it and no file of root is its own.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+from suanli_protocol.errors import ConfigurationError, ExecutionError
+
 from suanli_node.cgroup import Cgroup, CgroupLimits
 from suanli_node.process_tree import TreeUsage, measure, signal_all
 from suanli_node.sandbox import Cell, Ending
 from suanli_node.seccomp import program
-from suanli_protocol.errors import ConfigurationError, ExecutionError
 
 MIB = 2**20
 START_TIMEOUT_S = 20.0
@@ -206,8 +207,8 @@ class _Start:
             "--json-status-fd", str(status), "--block-fd", str(barrier), "--seccomp", str(self._file(program())),
             *system_mounts(), *self._text_file("/etc/passwd", _PASSWD), *self._text_file("/etc/group", _GROUP),
             *self._text_file("/etc/hosts", _HOSTS), *self._python_mounts(),
-            "--proc", "/proc", "--dev", "/dev", "--size", scratch, "--perms", "1777", "--tmpfs", "/dev/shm",
-            "--size", scratch, "--perms", "1777", "--tmpfs", "/tmp",
+            "--proc", "/proc", "--dev", "/dev", "--size", scratch, "--perms", "1777", "--tmpfs", "/dev/shm",  # noqa: S108 (inside)
+            "--size", scratch, "--perms", "1777", "--tmpfs", "/tmp",  # noqa: S108 (inside)
             "--bind", str(cell.work), "/work", "--ro-bind", str(cell.inputs), "/in", "--bind", str(cell.out), "/out",
             "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/work", "--clearenv",
         ]  # fmt: skip

@@ -44,9 +44,9 @@ def children(pid: int) -> list[int]:
     """Direct children of all threads of a process."""
     found: list[int] = []
     with suppress(*_GONE):
-        for thread in os.listdir(f"/proc/{pid}/task"):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(*_GONE):
-                found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+                found += map(int, (thread / "children").read_text().split())
     return found
 
 
@@ -65,9 +65,9 @@ def deleted_file_bytes(pids: tuple[int, ...]) -> int:
     seen: dict[tuple[int, int], int] = {}
     for pid in pids:
         with suppress(*_GONE):
-            for name in os.listdir(f"/proc/{pid}/fd"):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(*_GONE):
-                    facts = os.stat(f"/proc/{pid}/fd/{name}")
+                    facts = link.stat()
                     if facts.st_nlink == 0:
                         seen[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
     return sum(seen.values())

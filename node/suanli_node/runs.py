@@ -14,15 +14,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from suanli_node.meter import Usage
 from suanli_protocol.errors import ExecutionError, NotFoundError
+from suanli_protocol.reasons import Reason
+
+from suanli_node.disk import remove_tree
+from suanli_node.meter import Usage
 
 LEASE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -99,7 +102,7 @@ class RunStatus:
     started_at: int | None = None
     ended_at: int | None = None
     exit_code: int | None = None  # 128 + n if signal n ended it
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     log_size: int = 0  # bytes of the framed log so far; an offset for `read_log`
 
     @property
@@ -115,6 +118,12 @@ class RunStatus:
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
         return asdict(self)
+
+
+def lost(status: RunStatus, detail: str) -> RunStatus:
+    """The status of a run whose node died under it."""
+    now = int(time.time())
+    return replace(status, phase=RunPhase.LOST, reason=Reason.WORKER_LOST.value, detail=detail, ended_at=now)
 
 
 @dataclass(frozen=True)
@@ -193,16 +202,15 @@ class RunFolder:
             return None
 
     def remove(self) -> None:
-        """Delete the folder and all that is in it; links are deleted, never followed."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder and all that is in it."""
+        remove_tree(self.path)
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
             data = json.loads((self.path / name).read_bytes())
         except FileNotFoundError:
             raise NotFoundError(f"no run of lease {self.path.name} ({name} is missing)") from None
-        assert isinstance(data, dict)
-        return data
+        return dict(data)
 
 
 def check_lease_id(lease_id: str) -> str:

@@ -1,7 +1,7 @@
 """The sandbox's interface: what a job is put into, whatever it is made of.
 
-Tiers: A gVisor · B bubblewrap · C Landlock under an own user · D none, and then untrusted jobs are refused. A node names
-its tier in the signed offer and never falls to a lower one silently.
+Tiers: A gVisor · B bubblewrap · C Landlock under an own user · D none, and then untrusted jobs are refused. A node
+names its tier in the signed offer and never falls to a lower one silently.
 """
 
 from __future__ import annotations

@@ -15,18 +15,20 @@ from suanli_protocol.errors import ConfigurationError
 
 _FORBIDDEN = (
     # kernel, clock, devices
-    "acct bpf clock_adjtime clock_settime delete_module finit_module init_module ioperm iopl kexec_file_load "
-    "kexec_load lookup_dcookie nfsservctl perf_event_open quotactl quotactl_fd reboot settimeofday stime swapoff "
-    "swapon syslog sysfs uselib ustat vhangup adjtimex "
+    "acct", "adjtimex", "bpf", "clock_adjtime", "clock_settime", "delete_module", "finit_module", "init_module",
+    "ioperm", "iopl", "kexec_file_load", "kexec_load", "lookup_dcookie", "nfsservctl", "perf_event_open",
+    "quotactl", "quotactl_fd", "reboot", "settimeofday", "stime", "swapoff", "swapon", "syslog", "sysfs",
+    "uselib", "ustat", "vhangup",
     # file systems and namespaces
-    "chroot fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_by_handle_at name_to_handle_at "
-    "open_tree pivot_root setns umount umount2 unshare mknod mknodat fanotify_init "
-    # other processes and the kernel's keys
-    "add_key keyctl request_key kcmp move_pages process_madvise process_vm_readv process_vm_writev ptrace "
-    "pidfd_getfd set_mempolicy migrate_pages "
+    "chroot", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "mknod", "mknodat", "mount",
+    "mount_setattr", "move_mount", "name_to_handle_at", "open_by_handle_at", "open_tree", "pivot_root", "setns",
+    "umount", "umount2", "unshare",
+    # other processes, the kernel's keys
+    "add_key", "kcmp", "keyctl", "migrate_pages", "move_pages", "pidfd_getfd", "process_madvise",
+    "process_vm_readv", "process_vm_writev", "ptrace", "request_key", "set_mempolicy",
     # large attack surface
-    "userfaultfd vmsplice"
-).split()
+    "userfaultfd", "vmsplice",
+)  # fmt: skip
 _ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret")
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, as clone's flags
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX

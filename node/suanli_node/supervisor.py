@@ -10,20 +10,21 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from suanli_protocol.documents import canonical
+from suanli_protocol.errors import SuanliError
+from suanli_protocol.reasons import Reason
+
 from suanli_node import meter
 from suanli_node.disk import DiskUsage, disk_usage
 from suanli_node.process_tree import TreeUsage, deleted_file_bytes, peak_bytes, proportional_bytes
 from suanli_node.runlog import LineBuffer, LogWriter, Source
 from suanli_node.runs import RunFolder, RunPhase, RunSpec, RunStatus
 from suanli_node.sandbox import Cell, Ending, Prisoner, Sandbox
-from suanli_protocol.documents import canonical
-from suanli_protocol.errors import SuanliError
-from suanli_protocol.reasons import Reason
 
 MIB = 2**20
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 FIRST_LOOK_S, LOOK_S = 0.005, 0.1  # limits and stop wishes are looked at this often, at first and later
-SAMPLE_S = 0.5
+SAMPLE_S = 0.5  # between samples of the meter; shorter at first, so that short runs have some too
 DISK_LOOK_S = 1.0
 INODES_PER_MIB = 64  # a job may make so many files for each MiB of its disk
 NOTICE_S = 0.02  # listeners hear of new log bytes at most this often
@@ -46,17 +47,13 @@ def supervise(folder: RunFolder, environment: Path, sandbox: Sandbox, notify: No
 
 def ended(status: RunStatus, reason: Reason, detail: str = "") -> RunStatus:
     """The status as it stays."""
-    return replace(
-        status, phase=RunPhase.EXITED, reason=reason.value, detail=detail, ended_at=int(time.time())
-    )
+    return replace(status, phase=RunPhase.EXITED, reason=reason.value, detail=detail, ended_at=int(time.time()))
 
 
 class _Supervision:
     """The loop over output, clock and limits."""
 
-    def __init__(
-        self, folder: RunFolder, spec: RunSpec, log: LogWriter, sandbox: Sandbox, notify: Notify
-    ) -> None:
+    def __init__(self, folder: RunFolder, spec: RunSpec, log: LogWriter, sandbox: Sandbox, notify: Notify) -> None:
         self._folder, self._spec, self._log, self._sandbox, self._notify = folder, spec, log, sandbox, notify
         self._meter = meter.begin(spec.lease_id)
         self._status = RunStatus(spec.lease_id)
@@ -120,7 +117,7 @@ class _Supervision:
         self._check_processes(prisoner, tree)
         self._check_memory(prisoner, tree)
         if now >= self._next_sample:
-            self._next_sample = now + SAMPLE_S
+            self._next_sample = now + min(SAMPLE_S, max(FIRST_LOOK_S, now - self._begin))
             self._sample(now, tree)
         if now >= self._next_disk:
             self._next_disk = now + DISK_LOOK_S
@@ -236,8 +233,8 @@ def default_env(spec: RunSpec) -> dict[str, str]:
     threads = str(max(1, spec.cpus_milli // 1000))
     return {
         "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp",
-        "TMPDIR": "/tmp",
+        "HOME": "/tmp",  # noqa: S108 (inside)
+        "TMPDIR": "/tmp",  # noqa: S108 (inside)
         "LANG": "C.UTF-8",
         "USER": "job",
         "VIRTUAL_ENV": "/env",

@@ -1,0 +1,233 @@
+"""Python environments for jobs: from hashed requirements, wheels only, prepared apart from every key, kept by digest.
+
+uv runs in bubblewrap with the network, the index and nothing of the operator's: neither home, nor keys, nor variables.
+The environment is mounted at /env while it is made, as it will be when a job sees it. A half-made one is never seen.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import uv
+from suanli_protocol.errors import ConfigurationError, ExecutionError
+from suanli_protocol.reasons import Reason
+
+from suanli_node.bubblewrap import limiting, system_mounts
+from suanli_node.disk import disk_usage
+from suanli_node.requirements import check_requirements
+
+MIB = 2**20
+DEFAULT_INDEX = "default"
+TIMEOUT_S = 300
+SIZE_MIB = 8192
+FILES_MAX = 400_000
+TRANSCRIPT_BYTES_MAX = 256 * 1024
+_LOOK_S = 0.05
+_NETWORK_FILES = (
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+)
+
+
+@dataclass(frozen=True)
+class PackageIndex:
+    """Where packages come from, as the operator set it: a folder of wheels, an address, or uv's own default."""
+
+    address: str  # may hold a password: never shown, never in an argument list
+    folder: Path | None = None
+    certificates: Path | None = None  # of the authorities to trust, if not uv's own
+
+    @classmethod
+    def parse(cls, text: str, certificates: Path | None = None) -> PackageIndex | None:
+        """From a setting: a folder, an http(s) address, "default", or empty for none."""
+        if not text:
+            return None
+        if text == DEFAULT_INDEX or text.startswith(("https://", "http://")):
+            return cls(text, certificates=certificates)
+        folder = Path(text).expanduser().resolve()
+        if not folder.is_dir():
+            raise ConfigurationError(f"--index: {text!r} is neither an http(s) address nor a folder",
+                                     hint="name a folder of wheels, an address, or default")  # fmt: skip
+        return cls("", folder=folder)
+
+    def options(self) -> list[str]:
+        """For uv's command line."""
+        return ["--no-index", "--find-links", str(self.folder)] if self.folder else []
+
+    def variables(self) -> dict[str, str]:
+        """For uv's environment."""
+        found = {"UV_DEFAULT_INDEX": self.address} if self.address not in ("", DEFAULT_INDEX) else {}
+        if self.certificates is not None:
+            found["SSL_CERT_FILE"] = str(self.certificates)
+        return found
+
+    def mounts(self) -> list[str]:
+        """What uv must see of the machine to reach it."""
+        paths = [Path(path) for path in _NETWORK_FILES] + [path for path in (self.folder, self.certificates) if path]
+        return [part for path in paths if path.exists() for part in ("--ro-bind", str(path.resolve()), str(path))]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An environment to run in, and what preparing it printed."""
+
+    name: str
+    transcript: str
+    cached: bool
+
+
+class EnvironmentStore:
+    """The environments under one folder."""
+
+    def __init__(self, root: Path, index: PackageIndex | None = None) -> None:
+        self._root, self._index = root, index
+
+    def empty(self) -> Prepared:
+        """The environment without packages: it brings `python` and `python3`."""
+        return self._ensure(empty_name(), "", TIMEOUT_S, SIZE_MIB)
+
+    def prepare(self, requirements: str, *, timeout_s: int = TIMEOUT_S, size_mib: int = SIZE_MIB) -> Prepared:
+        """The environment of hashed requirements; ExecutionError with what uv said if it cannot be made."""
+        if not check_requirements(requirements):
+            return self.empty()
+        if self._index is None:
+            raise _failed("this node prepares no environments", hint="ask for an offer with environments")
+        return self._ensure(environment_name(requirements), requirements, timeout_s, size_mib)
+
+    def _ensure(self, name: str, requirements: str, timeout_s: int, size_mib: int) -> Prepared:
+        target = self._root / name
+        if target.is_dir():
+            return Prepared(name, f"environment {name[:16]} was prepared before\n", cached=True)
+        with self._draft() as draft:
+            transcript = _Preparation(draft, self._index, timeout_s, size_mib).run(requirements)
+            with suppress(OSError):  # another preparation of the same environment was quicker
+                (draft / "env").rename(target)
+        if not target.is_dir():
+            raise _failed(f"the environment could not be put in place at {target}", hint="is the disk full?")
+        return Prepared(name, transcript, cached=False)
+
+    @contextmanager
+    def _draft(self) -> Iterator[Path]:
+        draft = self._root / f".draft-{secrets.token_hex(8)}"
+        draft.mkdir(mode=0o700)
+        try:
+            for part in ("env", "home"):
+                (draft / part).mkdir(mode=0o755)
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+class _Preparation:
+    """One making of an environment inside a draft folder."""
+
+    def __init__(self, draft: Path, index: PackageIndex | None, timeout_s: int, size_mib: int) -> None:
+        self._draft, self._index, self._size = draft, index, size_mib * MIB
+        self._deadline = time.monotonic() + timeout_s
+        self._timeout_s = timeout_s
+
+    def run(self, requirements: str) -> str:
+        """What uv printed; ExecutionError if it failed or exceeded its limits."""
+        python = Path(sys.executable).resolve()
+        said = self._uv("venv", "--no-project", "--allow-existing", "--python", str(python), "/env")
+        if requirements:
+            (self._draft / "home" / "requirements.txt").write_text(requirements)
+            said += self._uv(
+                "pip", "install", "--python", "/env/bin/python", "--require-hashes", "--only-binary", ":all:",
+                "--no-build", "--no-deps", "--link-mode", "copy", "--strict",
+                *(self._index.options() if self._index else []), "-r", "/home/requirements.txt",
+            )  # fmt: skip
+        return said
+
+    def _uv(self, *arguments: str) -> str:
+        with tempfile.TemporaryFile(dir=self._draft) as output, self._settings(arguments) as settings:
+            limits = {resource.RLIMIT_FSIZE: self._size, resource.RLIMIT_CORE: 0}
+            process = subprocess.Popen(
+                [*limiting(limits), "bwrap", "--args", str(settings), "--", "/uv", *arguments],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={"PATH": os.defpath}, cwd="/",
+                pass_fds=(settings,), umask=0o022, start_new_session=True,
+            )  # fmt: skip
+            excess = self._watch(process)
+            output.seek(0)
+            said = output.read(TRANSCRIPT_BYTES_MAX).decode(errors="replace")
+        if excess or process.returncode != 0:
+            raise _failed(f"{excess or 'uv failed'}: {said.strip()[-2000:]}")
+        return said
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> str:
+        """Until uv has ended; the limit that it exceeded, or nothing."""
+        while True:
+            excess = self._excess()
+            if excess:
+                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_S)
+                return excess or self._excess()
+
+    def _excess(self) -> str:
+        if time.monotonic() > self._deadline:
+            return f"preparing took longer than {self._timeout_s} s"
+        used = disk_usage(self._draft, bytes_max=self._size, files_max=FILES_MAX)
+        if used.bytes > self._size or used.files > FILES_MAX:
+            return f"the environment exceeds {self._size // MIB} MiB or {FILES_MAX} files"
+        return ""
+
+    @contextmanager
+    def _settings(self, arguments: tuple[str, ...]) -> Iterator[int]:
+        """A descriptor with bubblewrap's settings; variables travel in it, not in an argument list."""
+        variables = {
+            "HOME": "/home", "TMPDIR": "/home", "UV_CACHE_DIR": "/home/cache", "UV_NO_CONFIG": "1",
+            "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1", "PATH": "/usr/bin:/bin",
+            **(self._index.variables() if self._index else {}),
+        }  # fmt: skip
+        network = ["--share-net"] if self._index and not self._index.folder and arguments[0] == "pip" else []
+        base = Path(sys.base_prefix)
+        settings = [
+            "--unshare-all", *network, "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system_mounts(),
+            *(["--ro-bind", str(base), str(base)] if not base.is_relative_to("/usr") else []),
+            *(self._index.mounts() if self._index else []), "--ro-bind", uv.find_uv_bin(), "/uv",
+            "--proc", "/proc", "--dev", "/dev", "--bind", str(self._draft / "env"), "/env",
+            "--bind", str(self._draft / "home"), "/home", "--remount-ro", "/", "--chdir", "/home", "--clearenv",
+        ]  # fmt: skip
+        for name, value in variables.items():
+            settings += ["--setenv", name, value]
+        descriptor = os.memfd_create("settings")
+        try:
+            os.write(descriptor, "\0".join(settings).encode())
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def environment_name(requirements: str) -> str:
+    """The digest over the requirements and the interpreter that they are for."""
+    about = f"{sys.version}\0{platform.machine()}\0{sys.base_prefix}\0{requirements}"
+    return sha256(about.encode()).hexdigest()
+
+
+def empty_name() -> str:
+    """The name of the environment without packages."""
+    return environment_name("")
+
+
+def _failed(detail: str, hint: str = "correct the requirements file") -> ExecutionError:
+    return ExecutionError(detail, hint=hint, code=Reason.ENVIRONMENT_FAILED.value)
