@@ -133,9 +133,13 @@ class Domain:
             + _address_word(self.escrow)
         )
 
+    @cached_property
+    def _prefix(self) -> bytes:
+        return b"\x19\x01" + self.separator
+
     def digest(self, message: Message) -> bytes:
         """The 32 bytes that are signed."""
-        return keccak(b"\x19\x01" + self.separator + struct_hash(message))
+        return keccak(self._prefix + struct_hash(message))
 
 
 class Signer:
@@ -187,6 +191,10 @@ class Signer:
 
 def recover(digest: bytes, signature: bytes) -> str:
     """The address that signed the digest; SignatureError if the signature is malformed or not canonical."""
+    return checksum_address(_recover(digest, signature))
+
+
+def _recover(digest: bytes, signature: bytes) -> bytes:
     if len(signature) != 64:
         raise SignatureError(f"a signature has 64 bytes, this one {len(signature)}")
     vs = int.from_bytes(signature[32:], "big")
@@ -198,14 +206,14 @@ def recover(digest: bytes, signature: bytes) -> str:
         key = coincurve.PublicKey.from_signature_and_message(raw, digest, hasher=None)
     except Exception as error:  # coincurve raises ValueError or bare Exception for input that recovers to no key
         raise SignatureError("the signature recovers to no key") from error
-    return checksum_address(keccak(key.format(compressed=False)[1:])[12:])
+    return keccak(key.format(compressed=False)[1:])[12:]
 
 
 def verify(domain: Domain, message: Message, signature: bytes, signer: str) -> None:
     """SignatureError unless `signer` signed the message under the domain."""
-    found = recover(domain.digest(message), signature)
-    if found.lower() != signer.lower():
+    found = _recover(domain.digest(message), signature)
+    if found != address_bytes(signer):
         raise SignatureError(
-            f"{type(message).__name__} is signed by {found}, not by {signer}",
+            f"{type(message).__name__} is signed by {checksum_address(found)}, not by {signer}",
             hint="sign with the key of the named party, for this chain and escrow",
         )
