@@ -1,0 +1,247 @@
+"""Admission: one thread takes what has queued up, checks it, and commits it as one group with one signed head.
+
+No timer is needed: while one group is written, the next one gathers. Every write is answered by its entry of the log;
+the same paper again gets the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+from suanli_protocol import wire
+from suanli_protocol.errors import SuanliError
+from suanli_protocol.lease import Account, Refusal
+from suanli_protocol.log import EntryKind, ReasonCode
+
+from suanli_market import checks, intake
+from suanli_market.admission_log import AdmissionLog, Line, Tip, tip_of
+from suanli_market.book import Change, Entered
+from suanli_market.events import now_ms
+from suanli_market.keeper import Keeper
+from suanli_market.papers import BidPaper, OfferPaper
+from suanli_market.shortfall import least_deposit
+from suanli_market.store import Store
+from suanli_market.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
+from suanli_market.tables import BidRow
+
+GROUP_MAX = 500
+QUEUE_MAX = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Job:
+    submission: Submission
+    future: asyncio.Future[wire.Json]
+    loop: asyncio.AbstractEventLoop
+    outcome: Outcome | None = None
+    line: Line | None = None
+    doubt: checks.Doubt | None = None
+
+
+class QueueFullError(SuanliError):
+    """More writes wait than the market takes on."""
+
+    code, title, http_status, retryable = "busy", "The market is busy", 503, True
+
+
+class Admission:
+    """The only writer of the admission log."""
+
+    def __init__(self, store: Store, keeper: Keeper, log_: AdmissionLog, terms: checks.MarketTerms) -> None:
+        self._store = store
+        self._keeper = keeper
+        self._log = log_
+        self._terms = terms
+        self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
+        self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
+
+    def start(self) -> None:
+        """Begins to take submissions."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after what is queued."""
+        self._queue.put(None)
+        self._thread.join(timeout=10)
+
+    async def submit(self, submission: Submission) -> wire.Json:
+        """The acknowledgement, once it is on the disk; RefusedError with the logged reason; other SuanliErrors."""
+        loop = asyncio.get_running_loop()
+        job = _Job(submission, loop.create_future(), loop)
+        try:
+            self._queue.put_nowait(job)
+        except queue.Full:
+            raise QueueFullError(f"{QUEUE_MAX} writes are waiting", hint="try again in a second") from None
+        return await job.future
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            jobs, ended = [first], False
+            while len(jobs) < GROUP_MAX and not self._queue.empty():
+                following = self._queue.get()
+                if following is None:
+                    ended = True
+                    break
+                jobs.append(following)
+            self._process(jobs)
+            if ended:
+                return
+
+    def _process(self, jobs: list[_Job]) -> None:
+        try:
+            changes, last_seq = self._admit(jobs)
+            self._keeper.apply(changes, last_seq=last_seq)
+        except Exception as error:
+            if not isinstance(error, SuanliError):
+                log.exception("a group of %d submissions failed", len(jobs))
+            for job in jobs:
+                job.outcome = error
+        _resolve(jobs)
+
+    def _admit(self, jobs: list[_Job]) -> tuple[list[Change], int]:
+        """One group: judged outside the transaction, numbered and written inside it."""
+        past = self._past(jobs)
+        self._judge([job for job in jobs if past.admitted(job.submission) is None])
+        with self._store.write() as session:
+            tip = tip_of(session)
+            fresh: dict[tuple[EntryKind, bytes, int], list[_Job]] = {}
+            for job in jobs:
+                self._settle_outcome(session, job, past, fresh)
+            lines = [waiting[0].line for waiting in fresh.values()]
+            return self._write(session, tip, [line for line in lines if line is not None], list(fresh.values()))
+
+    def _past(self, jobs: Sequence[_Job]) -> intake.Past:
+        with self._store.read() as session:
+            return intake.Past.of(session, [job.submission.id for job in jobs], self._terms.address)
+
+    def _judge(self, jobs: Sequence[_Job]) -> None:
+        papers = [job for job in jobs if isinstance(job.submission, OfferPaper | BidPaper)]
+        accounts = self._keeper.accounts.get({job.submission.party for job in papers})
+        now = self._keeper.now()
+        for job in papers:
+            account = accounts[job.submission.party]
+            match job.submission:
+                case OfferPaper() as offer:
+                    job.doubt = next(checks.doubts_of_offer(offer, account, self._terms, now), None)
+                case BidPaper() as bid:
+                    job.doubt = next(checks.doubts_of_bid(bid, account, self._terms, now), None)
+                    job.doubt = job.doubt or self._funds_doubt(bid, account)
+            job.doubt = job.doubt or self._room_doubt(job.submission.party)
+
+    def _funds_doubt(self, bid: BidPaper, account: Account) -> checks.Doubt | None:
+        needed = least_deposit(bid.standing(0), self._keeper.view([bid.party]))
+        if needed is None:
+            return None
+        detail = f"the cheapest offer that would do locks {needed} base units, the account has {account.free} free"
+        return checks.Doubt(Refusal.CONSUMER_FUNDS, detail, f"deposit at least {needed - account.free} more")
+
+    def _room_doubt(self, party: str) -> checks.Doubt | None:
+        own, total = self._keeper.count(party)
+        if own < checks.PAPERS_PER_PARTY_MAX and total < checks.PAPERS_MAX:
+            return None
+        detail = f"the book is full ({own} papers of this account, {total} in all)"
+        return checks.Doubt(ReasonCode.BOOK_FULL, detail, "withdraw some, or wait until some expire")
+
+    def _settle_outcome(
+        self,
+        session: Session,
+        job: _Job,
+        past: intake.Past,
+        fresh: dict[tuple[EntryKind, bytes, int], list[_Job]],
+    ) -> None:
+        """Answers the job from the past, or gives it a line; jobs with the same line share it."""
+        known = past.admitted(job.submission)
+        if known is not None:
+            job.outcome = known
+            return
+        try:
+            job.line, job.doubt = self._line_of(session, job)
+        except SuanliError as error:
+            job.outcome = error
+            return
+        again = past.same(job.line)
+        if again is not None:
+            job.outcome = _outcome_of(job, again)
+            return
+        fresh.setdefault((job.line.kind, job.line.paper, job.line.reason), []).append(job)
+
+    def _line_of(self, session: Session, job: _Job) -> tuple[Line, checks.Doubt | None]:
+        submission = job.submission
+        match submission:
+            case Withdrawal():
+                return intake.withdrawal_line(session, submission), None
+            case RefusedReceipt():
+                return submission.line, submission.doubt
+            case BidPaper() if job.doubt is None and _seat_is_leased(session, submission):
+                job.doubt = checks.Doubt(
+                    Refusal.SEAT_TAKEN, "a lease of this seat exists", "a new job needs a new seat"
+                )
+        if job.doubt is not None:
+            return Line(EntryKind.REFUSE, submission.id, job.doubt.code, job.doubt.detail), job.doubt
+        return Line(EntryKind.OFFER if isinstance(submission, OfferPaper) else EntryKind.BID, submission.id), None
+
+    def _write(
+        self, session: Session, tip: Tip, lines: list[Line], groups: list[list[_Job]]
+    ) -> tuple[list[Change], int]:
+        if not lines:
+            return [], tip.seq
+        at = now_ms()
+        tip, acks = self._log.append(session, tip, lines, at)
+        changes: list[Change] = []
+        admitted: list[tuple[Submission, int]] = []
+        for ack, jobs in zip(acks, groups, strict=True):
+            for job in jobs:
+                job.outcome = _outcome_of(job, ack)
+            submission = jobs[0].submission
+            if jobs[0].doubt is not None:
+                continue
+            seq = int(ack["entry"]["seq"])
+            if isinstance(submission, OfferPaper | BidPaper):
+                admitted.append((submission, seq))
+                changes.append(Entered(submission.standing(seq)))
+            elif isinstance(submission, Withdrawal):
+                changes.append(intake.withdraw(session, submission))
+        intake.insert_papers(session, admitted, at)
+        return changes, tip.seq
+
+
+def _seat_is_leased(session: Session, bid: BidPaper) -> bool:
+    seat = wire.to_hex(bid.paper.seat)
+    query = select(BidRow.id).where(
+        BidRow.seat == seat, BidRow.consumer == bid.party, col(BidRow.state).in_(("leased",))
+    )
+    return session.exec(query).first() is not None
+
+
+def _outcome_of(job: _Job, ack: wire.Json) -> Outcome:
+    if job.doubt is None:
+        return ack
+    return RefusedError(job.doubt.as_error(), checks.reason_name(job.doubt.code), ack)
+
+
+def _resolve(jobs: Sequence[_Job]) -> None:
+    """Answers all jobs with one wake-up of each event loop."""
+
+    def deliver(mine: list[_Job]) -> None:
+        for job in mine:
+            if job.future.done():
+                continue
+            if isinstance(job.outcome, Exception):
+                job.future.set_exception(job.outcome)
+            elif job.outcome is not None:
+                job.future.set_result(job.outcome)
+
+    loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        loops.setdefault(job.loop, []).append(job)
+    for loop, mine in loops.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(deliver, mine)

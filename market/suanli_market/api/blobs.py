@@ -1,0 +1,37 @@
+"""Sealed blobs of a lease: announced, uploaded in chunks, downloaded whole or in ranges."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse
+from suanli_protocol.wire import BlobView
+
+from suanli_market.api.types import Id, answer
+from suanli_market.auth import Signer
+from suanli_market.services import Market
+
+router = APIRouter(prefix="/v1/leases/{lease}/blobs/{slot}", tags=["blobs"])
+Size = Annotated[int, Query(ge=0, lt=2**63)]
+Digest = Annotated[str, Query(pattern=r"^(0x[0-9a-f]{64})?$")]
+
+
+@router.post("", response_model=BlobView)
+def announce(lease: Id, slot: str, size: Size, signer: Signer, market: Market, digest: Digest = "") -> Response:
+    """Announces a blob of `size` bytes; tells how much of it is here already."""
+    return answer(market.relay.begin(lease, slot, signer, size, digest).to_json())
+
+
+@router.put("", response_model=BlobView)
+async def append(lease: Id, slot: str, offset: Size, request: Request, signer: Signer, market: Market) -> Response:
+    """Appends the body at `offset`."""
+    view = await run_in_threadpool(market.relay.append, lease, slot, signer, offset, await request.body())
+    return answer(view.to_json())
+
+
+@router.get("", response_class=FileResponse)
+def download(lease: Id, slot: str, signer: Signer, market: Market) -> Response:
+    """The whole blob, or a range of it."""
+    return FileResponse(market.relay.path(lease, slot, signer), media_type="application/octet-stream")

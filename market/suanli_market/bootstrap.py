@@ -1,0 +1,146 @@
+"""Everything is wired here, once: from settings to the services of a market that is ready to start."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from sqlmodel import select
+from suanli_protocol import wire
+from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.escrow import Chain, Escrow
+from suanli_protocol.keystore import load, read_password
+from suanli_protocol.signing import Signer
+
+from suanli_market.accounts import Accounts
+from suanli_market.admission import Admission
+from suanli_market.admission_log import AdmissionLog, tip_of
+from suanli_market.auth import Gate
+from suanli_market.book import Change, Entered, Proposed
+from suanli_market.chain_writer import ChainWriter
+from suanli_market.checks import MarketTerms
+from suanli_market.conditions import StandingBid, StandingOffer, terms_of
+from suanli_market.hub import Hub
+from suanli_market.indexer import Indexer
+from suanli_market.keeper import Keeper
+from suanli_market.limits import CHUNK_BYTES_MAX
+from suanli_market.matching import CheapestFirst, Proposal
+from suanli_market.papers import standing_bid, standing_offer
+from suanli_market.pinning import check_escrow, check_gas_money, pin
+from suanli_market.projection import Projection
+from suanli_market.receipts import Receipts
+from suanli_market.relay import BLOB_BYTES_MAX, Relay
+from suanli_market.rounds import Rounds
+from suanli_market.services import Services
+from suanli_market.settings import Settings
+from suanli_market.store import Store
+from suanli_market.tables import BidRow, MatchRow, OfferRow
+
+
+def build(settings: Settings) -> Services:
+    """A market, checked against the chain and caught up with it; SuanliError says what keeps it from starting."""
+    signer = load(settings.keystore, read_password(settings.password_file))
+    chain = Chain(settings.chain_url)
+    escrow = Escrow(chain, settings.escrow)
+    check_escrow(chain, escrow)
+    check_gas_money(chain, signer.address)
+    store = _open_store(settings)
+    pin(store, chain, settings, signer.address)
+    info = _info(settings, chain, escrow, signer)
+    return _wire(settings, store, chain, escrow, signer, info)
+
+
+def _wire(
+    settings: Settings, store: Store, chain: Chain, escrow: Escrow, signer: Signer, info: wire.MarketInfo
+) -> Services:
+    hub = Hub()
+    store.on_commit = hub.wake
+    keeper = Keeper(Accounts(escrow), signer.address)
+    _load_book(store, keeper)
+    terms = MarketTerms(signer.address, escrow.domain, settings.fee_bps, settings.min_fee, settings.min_window)
+    indexer = Indexer(
+        store,
+        keeper,
+        chain,
+        escrow,
+        Projection(),
+        confirmations=settings.confirmations_on(chain.chain_id()),
+        poll_s=settings.poll_ms / 1000,
+    )
+    indexer.begin()
+    chain_writer = ChainWriter(store, keeper, chain, escrow, signer, on_mined=indexer.wake, catch_up=indexer.catch_up)
+    rounds = Rounds(
+        store,
+        keeper,
+        CheapestFirst(),
+        market=signer.address,
+        round_ms=settings.round_ms,
+        decimals=info.decimals,
+        symbol=info.symbol,
+        on_match=chain_writer.wake,
+    )
+    return Services(
+        info=info,
+        store=store,
+        hub=hub,
+        keeper=keeper,
+        gate=Gate(escrow.domain, signer.address),
+        admission=Admission(store, keeper, AdmissionLog(signer, escrow.domain), terms),
+        rounds=rounds,
+        chain_writer=chain_writer,
+        indexer=indexer,
+        receipts=Receipts(store, terms),
+        relay=Relay(store, settings.data / "blobs", signer, escrow.domain),
+    )
+
+
+def _open_store(settings: Settings) -> Store:
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder {settings.data} cannot be used: {error.strerror}", hint="--data"
+        ) from None
+    store = Store(settings.data)
+    store.migrate()
+    return store
+
+
+def _info(settings: Settings, chain: Chain, escrow: Escrow, signer: Signer) -> wire.MarketInfo:
+    return wire.MarketInfo(
+        name=settings.name,
+        version=version("suanli"),
+        address=signer.address,
+        chain_id=chain.chain_id(),
+        genesis=wire.to_hex(chain.genesis()),
+        escrow=escrow.address,
+        code_hash=wire.to_hex(chain.code_hash(escrow.address)),
+        token=escrow.token.address,
+        symbol=escrow.token.symbol,
+        decimals=escrow.token.decimals,
+        fee_bps=settings.fee_bps,
+        min_fee=str(settings.min_fee),
+        min_window=settings.min_window,
+        confirmations=settings.confirmations_on(chain.chain_id()),
+        round_ms=settings.round_ms,
+        blob_bytes_max=BLOB_BYTES_MAX,
+        chunk_bytes_max=CHUNK_BYTES_MAX,
+        time=0,
+    )
+
+
+def _load_book(store: Store, keeper: Keeper) -> None:
+    """The book as the tables have it: open offers, waiting and matched bids, pending matches, chain cursor."""
+    with store.read() as session:
+        tip = tip_of(session)
+        offers = [standing_offer(row) for row in session.exec(select(OfferRow).where(OfferRow.state == "open"))]
+        rows = session.exec(select(BidRow).where((BidRow.state == "queued") | (BidRow.state == "matched")))
+        bids = {bid.id: bid for bid in map(standing_bid, rows)}
+        pending = session.exec(select(MatchRow).where(MatchRow.state == "pending")).all()
+        matched = {match.offer: standing_offer(session.get_one(OfferRow, match.offer)) for match in pending}
+    proposals = [_proposal(bids[wire.from_hex(match.bid)], matched[match.offer]) for match in pending]
+    changes: list[Change] = [*map(Entered, offers), *map(Entered, bids.values())]
+    keeper.apply([*changes, *map(Proposed, proposals)], last_seq=tip.seq)
+
+
+def _proposal(bid: StandingBid, offer: StandingOffer) -> Proposal:
+    return Proposal(bid, offer, terms_of(bid, offer))

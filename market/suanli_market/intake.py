@@ -1,0 +1,120 @@
+"""Admission's rows: what the log already says about papers, new papers, withdrawals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import insert
+from sqlmodel import Session, col, select
+from suanli_protocol import wire
+from suanli_protocol.errors import MarketError, NotFoundError
+from suanli_protocol.log import EntryKind, ReasonCode
+
+from suanli_market.admission_log import Line, acknowledgements
+from suanli_market.book import Change, Left
+from suanli_market.events import note
+from suanli_market.papers import BidPaper, OfferPaper
+from suanli_market.submissions import Submission, Withdrawal
+from suanli_market.tables import BidRow, EntryRow, OfferRow
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The acknowledgements that exist for a group's papers, by (kind, paper, reason)."""
+
+    known: dict[tuple[int, bytes, int], wire.Json]
+
+    @classmethod
+    def of(cls, session: Session, papers: Iterable[bytes], market: str) -> Past:
+        """What the log says about the papers."""
+        wanted = [wire.to_hex(paper) for paper in set(papers)]
+        rows = session.exec(select(EntryRow).where(col(EntryRow.paper).in_(wanted))).all()
+        if not rows:
+            return cls({})
+        acks = acknowledgements(session, market, [row.seq for row in rows])
+        return cls({(row.kind, wire.from_hex(row.paper), row.reason): acks[row.seq] for row in rows})
+
+    def admitted(self, submission: Submission) -> wire.Json | None:
+        """The acknowledgement of a paper that was admitted before."""
+        match submission:
+            case OfferPaper():
+                return self.known.get((EntryKind.OFFER, submission.id, ReasonCode.NONE))
+            case BidPaper():
+                return self.known.get((EntryKind.BID, submission.id, ReasonCode.NONE))
+            case _:
+                return None
+
+    def same(self, line: Line) -> wire.Json | None:
+        """The acknowledgement of the same line."""
+        return self.known.get((line.kind, line.paper, line.reason))
+
+
+def insert_papers(session: Session, admitted: Sequence[tuple[Submission, int]], at: int) -> None:
+    """Adds rows for admitted papers and tells the bidders."""
+    offers = [_offer_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, OfferPaper)]
+    bids = [_bid_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, BidPaper)]
+    if offers:
+        session.execute(insert(OfferRow), [row.model_dump() for row in offers])
+    if bids:
+        session.execute(insert(BidRow), [row.model_dump() for row in bids])
+    for bid in bids:
+        note(session, [bid.consumer], "bid.queued", bid=bid.id)
+
+
+def _offer_row(paper: OfferPaper, seq: int, at: int) -> OfferRow:
+    return OfferRow(
+        id=wire.to_hex(paper.id),
+        seq=seq,
+        provider=paper.party,
+        paper=json.dumps(wire.paper_to_json(paper.paper)),
+        signature=wire.to_hex(paper.signature),
+        attributes=paper.attributes.canonical().decode(),
+        valid_until=paper.paper.valid_until,
+        received_at=at,
+    )
+
+
+def _bid_row(paper: BidPaper, seq: int, at: int) -> BidRow:
+    return BidRow(
+        id=wire.to_hex(paper.id),
+        seq=seq,
+        consumer=paper.party,
+        seat=wire.to_hex(paper.paper.seat),
+        paper=json.dumps(wire.paper_to_json(paper.paper)),
+        signature=wire.to_hex(paper.signature),
+        constraints=paper.constraints.canonical().decode(),
+        job_digest=wire.to_hex(paper.job_digest),
+        valid_until=paper.paper.valid_until,
+        received_at=at,
+    )
+
+
+def withdrawal_line(session: Session, withdrawal: Withdrawal) -> Line:
+    """The line of a withdrawal; NotFoundError if the paper is not the party's, MarketError if it is too late."""
+    row = _own_row(session, withdrawal)
+    if row.state not in ("open", "queued", "withdrawn"):
+        raise MarketError(f"the {withdrawal.kind} is {row.state} already and cannot be withdrawn", code="too_late")
+    return Line(EntryKind.WITHDRAW, withdrawal.id, ReasonCode.BY_ITS_SIGNER)
+
+
+def withdraw(session: Session, withdrawal: Withdrawal) -> Change:
+    """Takes the paper off the book."""
+    row = _own_row(session, withdrawal)
+    row.state = "withdrawn"
+    session.add(row)
+    return Left(withdrawal.id)
+
+
+def _own_row(session: Session, withdrawal: Withdrawal) -> OfferRow | BidRow:
+    id_ = wire.to_hex(withdrawal.id)
+    if withdrawal.kind == "offer":
+        offer = session.get(OfferRow, id_)
+        if offer is not None and offer.provider == withdrawal.party:
+            return offer
+    else:
+        bid = session.get(BidRow, id_)
+        if bid is not None and bid.consumer == withdrawal.party:
+            return bid
+    raise NotFoundError(f"no {withdrawal.kind} {id_} of {withdrawal.party}")

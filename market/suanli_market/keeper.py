@@ -1,0 +1,80 @@
+"""The keeper holds the book beside the chain facts, and hands out consistent views of both."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+from suanli_protocol.errors import SuanliError
+from suanli_protocol.escrow import Block
+
+from suanli_market.accounts import Accounts
+from suanli_market.book import Book, Change, View
+from suanli_market.conditions import Facts
+
+
+class Keeper:
+    """One lock over the book; `changed` is set whenever a clearing could have a new outcome."""
+
+    def __init__(self, accounts: Accounts, market: str) -> None:
+        self.accounts = accounts
+        self.changed = threading.Event()
+        self.halted: SuanliError | None = None
+        self._market = market
+        self._lock = threading.Lock()
+        self._book = Book()
+        self._chain_version = 0
+        self._block, self._block_hash, self._block_time = 0, bytes(32), 0
+        self._last_seq = 0
+
+    def now(self) -> int:
+        """Seconds of Unix UTC, never behind the known block's time: only block time moves money."""
+        return max(int(time.time()), self._block_time)
+
+    def apply(self, changes: Iterable[Change], *, last_seq: int = 0) -> None:
+        """Folds changes in; `last_seq` is the line of the log up to which the book now stands, if it moved."""
+        with self._lock:
+            self._last_seq = max(self._last_seq, last_seq)
+            for change in changes:
+                self._book.apply(change)
+        self.changed.set()
+
+    def advance(self, block: Block, touched: set[str] | None, changes: Iterable[Change]) -> None:
+        """Folds a step of the chain in: its changes and the accounts that it touched, at once."""
+        with self._lock:
+            self._chain_version += 1
+            self._block, self._block_hash, self._block_time = block.number, block.hash, block.timestamp
+            for change in changes:
+                self._book.apply(change)
+            self.accounts.advance(block.number, touched)
+        if touched is None or touched:
+            self.changed.set()
+
+    def expired(self) -> tuple[list[bytes], list[bytes]]:
+        """The offers and the waiting bids whose time is over."""
+        with self._lock:
+            return self._book.expired(self.now())
+
+    def view(self, parties: Iterable[str] = ()) -> View:
+        """A consistent view; `parties` are accounts to read beside those of the book."""
+        while True:
+            with self._lock:
+                version = self._chain_version
+                offers, waiting = self._book.standing(), self._book.waiting()
+                pending, last_seq = Book(pending=dict(self._book.pending)), self._last_seq
+                wanted = self._book.parties() | set(parties)
+            accounts = pending.less_pending(self.accounts.get(wanted))
+            with self._lock:
+                if version == self._chain_version:
+                    return View(offers, waiting, Facts(self.now(), self._market, accounts), last_seq)
+
+    def block(self) -> tuple[int, bytes]:
+        """Number and hash of the known block."""
+        with self._lock:
+            return self._block, self._block_hash
+
+    def count(self, party: str) -> tuple[int, int]:
+        """How many papers are open: by the party, in all."""
+        with self._lock:
+            return self._book.count(party)

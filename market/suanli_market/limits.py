@@ -1,0 +1,63 @@
+"""Limits on requests, enforced before a handler sees them: size by route, and the halt after a chain reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from suanli_protocol.errors import SuanliError
+
+from suanli_market.problems import TooLargeError, problem
+
+JSON_BYTES_MAX = 512 * 1024
+LOG_BYTES_MAX = 8 * 1024 * 1024
+CHUNK_BYTES_MAX = 4 * 1024 * 1024  # of a blob
+
+
+def body_limit(method: str, path: str) -> int:
+    """How many bytes a request may carry."""
+    if method == "PUT" and "/blobs/" in path:
+        return CHUNK_BYTES_MAX
+    return LOG_BYTES_MAX if path.endswith("/logs") else JSON_BYTES_MAX
+
+
+class LimitsMiddleware:
+    """Refuses too large bodies while they arrive, and everything while the market is halted."""
+
+    def __init__(self, app: ASGIApp, halted: Callable[[], SuanliError | None]) -> None:
+        self._app = app
+        self._halted = halted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        halt = self._halted()
+        if halt is not None:
+            await problem(halt)(scope, receive, send)
+            return
+        limit = body_limit(scope["method"], scope["path"])
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or len(announced) > 18 or int(announced) > limit:
+            await problem(_too_large(limit))(scope, receive, send)
+            return
+        await self._app(scope, _counted(receive, limit), send)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise _too_large(limit)
+        return message
+
+    return counted
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"the body has more than {limit} bytes", hint="send less at a time")

@@ -1,0 +1,100 @@
+"""Papers as they arrive and as they lie in the tables: parsed once, with their documents and struct hashes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from suanli_protocol import wire
+from suanli_protocol.documents import Attributes, Constraints
+from suanli_protocol.messages import Bid, Offer
+from suanli_protocol.signing import struct_hash
+
+from suanli_market.conditions import Place, StandingBid, StandingOffer, Wish
+from suanli_market.tables import BidRow, OfferRow
+
+
+@dataclass(frozen=True, slots=True)
+class OfferPaper:
+    """An offer with its signature and attributes; nothing about it is checked but its form."""
+
+    id: bytes
+    paper: Offer
+    signature: bytes
+    attributes: Attributes
+
+    @property
+    def party(self) -> str:
+        """Who is to have signed it."""
+        return self.paper.provider
+
+    def standing(self, seq: int) -> StandingOffer:
+        """As the book holds it."""
+        return StandingOffer.of(self.id, seq, self.paper, place_of(self.attributes))
+
+
+@dataclass(frozen=True, slots=True)
+class BidPaper:
+    """A bid with its signature, constraints and job digest; nothing about it is checked but its form."""
+
+    id: bytes
+    paper: Bid
+    signature: bytes
+    constraints: Constraints
+    job_digest: bytes
+
+    @property
+    def party(self) -> str:
+        """Who is to have signed it."""
+        return self.paper.consumer
+
+    def standing(self, seq: int) -> StandingBid:
+        """As the book holds it."""
+        return StandingBid.of(self.id, seq, self.paper, wish_of(self.constraints))
+
+
+def read_offer(body: wire.SignedOffer) -> OfferPaper:
+    """From a hostile body; ProtocolError names what is malformed."""
+    offer = wire.paper_from_json(Offer, body.offer)
+    attributes = Attributes.parse(body.attributes)
+    return OfferPaper(struct_hash(offer), offer, bytes.fromhex(body.signature[2:]), attributes)
+
+
+def read_bid(body: wire.SignedBid) -> BidPaper:
+    """From a hostile body; ProtocolError names what is malformed."""
+    bid = wire.paper_from_json(Bid, body.bid)
+    constraints = Constraints.parse(body.constraints)
+    job_digest = bytes.fromhex(body.job_digest[2:])
+    return BidPaper(struct_hash(bid), bid, bytes.fromhex(body.signature[2:]), constraints, job_digest)
+
+
+def place_of(attributes: Attributes) -> Place:
+    """What matching looks at."""
+    return Place(attributes.region, attributes.arch, attributes.pythons, attributes.environments)
+
+
+def wish_of(constraints: Constraints) -> Wish:
+    """What matching looks at."""
+    return Wish(constraints.regions, constraints.arch, constraints.python, constraints.environments)
+
+
+def offer_of(row: OfferRow) -> Offer:
+    """The paper of a row."""
+    return wire.paper_from_json(Offer, json.loads(row.paper))
+
+
+def bid_of(row: BidRow) -> Bid:
+    """The paper of a row."""
+    return wire.paper_from_json(Bid, json.loads(row.paper))
+
+
+def standing_offer(row: OfferRow) -> StandingOffer:
+    """A row as the book holds it."""
+    place = place_of(Attributes.parse(json.loads(row.attributes)))
+    return StandingOffer.of(bytes.fromhex(row.id[2:]), row.seq, offer_of(row), place)
+
+
+def standing_bid(row: BidRow) -> StandingBid:
+    """A row as the book holds it."""
+    wish = wish_of(Constraints.parse(json.loads(row.constraints)))
+    return StandingBid.of(bytes.fromhex(row.id[2:]), row.seq, bid_of(row), wish)

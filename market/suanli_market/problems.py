@@ -1,0 +1,74 @@
+"""Every error as an RFC 9457 problem document; nothing of our inside in any of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from suanli_protocol.errors import ChainUnavailableError, NotFoundError, ProtocolError, SuanliError
+
+from suanli_market.submissions import RefusedError
+
+MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger(__name__)
+
+
+class TooLargeError(ProtocolError):
+    """A body is larger than its route takes."""
+
+    code, title, http_status = "too_large", "The body is too large", 413
+
+
+def problem(error: SuanliError, **members: Any) -> Response:
+    """The response for an error."""
+    status = error.http_status if error.http_status != 500 or error.code == "internal" else 502
+    content = {"type": "about:blank", "status": status, **error.as_problem(), **members}
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return JSONResponse(content, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Sends each error that a handler raises as a problem."""
+
+    @app.exception_handler(SuanliError)
+    async def _known(_: Request, error: SuanliError) -> Response:
+        return problem(error)
+
+    @app.exception_handler(RefusedError)
+    async def _refused(_: Request, error: RefusedError) -> Response:
+        return problem(error.error, reason=error.reason, acknowledgement=error.acknowledgement)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return problem(ProtocolError(f"{place}: {first['msg']}"[:500]))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        return _of_status(error.status_code, str(error.detail), request)
+
+    @app.exception_handler(UnicodeEncodeError)
+    async def _not_text(_: Request, error: UnicodeEncodeError) -> Response:
+        return problem(ProtocolError(f"the body holds text that is no Unicode: {error.reason}"))
+
+    @app.exception_handler(Exception)
+    async def _bug(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return problem(SuanliError("the market failed to handle this request", hint="its log says more"))
+
+
+def _of_status(status: int, detail: str, request: Request) -> Response:
+    if status == 404:
+        return problem(NotFoundError(f"there is nothing at {request.url.path:.200}"))
+    if status == 503:
+        return problem(ChainUnavailableError(detail))
+    error = ProtocolError(f"{request.method} {request.url.path:.200}: {detail}")
+    response = problem(error, status=status)
+    response.status_code = status
+    return response

@@ -1,0 +1,273 @@
+"""The projection: what each event of the escrow changes in the tables, in the book, and for the parties.
+
+The chain is the authority; rows follow it. All events of a step are applied in the transaction that moves the cursor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sqlmodel import Session, col, select
+from suanli_protocol import events as chain_events
+from suanli_protocol import wire
+from suanli_protocol.lease import Refusal, lease_id, terms
+from suanli_protocol.log import ReasonCode
+from suanli_protocol.reasons import Phase, Reason
+
+from suanli_market.book import Change, Left, Opened, Returned
+from suanli_market.checks import reason_name
+from suanli_market.events import note
+from suanli_market.leases import OPEN_STATES
+from suanli_market.papers import bid_of, offer_of
+from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
+
+SETTLE_TRIES_MAX = 5
+_BID_IS_DEAD = frozenset(
+    {
+        Refusal.NOT_THE_MARKET,
+        Refusal.BID_EXPIRED,
+        Refusal.BID_COUNTER,
+        Refusal.SEAT_TAKEN,
+        Refusal.UNSUPPORTED,
+        Refusal.ARBITER,
+        Refusal.FEE,
+        Refusal.BID_SIGNATURE,
+    }
+)
+_OFFER_IS_DEAD = frozenset(
+    {Refusal.OTHER_MARKET, Refusal.OFFER_EXPIRED, Refusal.OFFER_COUNTER, Refusal.BOND, Refusal.OFFER_SIGNATURE}
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Step:
+    """What a stretch of blocks changed outside the tables. `touched` None: any account may have changed."""
+
+    opened: int  # Opened events so far
+    changes: list[Change] = field(default_factory=list)
+    touched: set[str] | None = field(default_factory=set)
+
+    def touch(self, *accounts: str) -> None:
+        """These accounts changed."""
+        if self.touched is not None:
+            self.touched.update(accounts)
+
+
+class Projection:
+    """Applies events."""
+
+    def apply(
+        self, session: Session, events: Iterable[chain_events.EscrowEvent], times: dict[int, int], opened: int
+    ) -> Step:
+        """Applies events in their order; `times` gives the block time of each block with an Opened event."""
+        step = Step(opened)
+        for event in events:
+            self._apply(session, event, times, step)
+            session.flush()
+        return step
+
+    def _apply(self, session: Session, event: chain_events.EscrowEvent, times: dict[int, int], step: Step) -> None:
+        match event:
+            case chain_events.Opened():
+                step.opened += 1
+                step.touch(event.provider, event.consumer)
+                self._opened(session, event, times[event.block], step)
+            case chain_events.Settled():
+                self._settled(session, event, step)
+            case chain_events.Stopped():
+                self._stopped(session, event)
+            case chain_events.Released():
+                self._released(session, event, step)
+            case chain_events.Refused():
+                self._refused(session, event, step)
+            case chain_events.SettlementRefused():
+                self._settlement_refused(session, event)
+            case chain_events.Bumped():
+                step.touch(event.account)
+                self._bumped(session, event, step)
+            case chain_events.Cancelled():
+                self._cancelled(session, event, step)
+            case chain_events.Deposited() | chain_events.Withdrawn():
+                step.touch(event.account)
+            case chain_events.Linked() | chain_events.RoundCommitted():
+                pass
+            case _:
+                log.warning("an event of an unknown kind: %s", type(event).__name__)
+
+    def _opened(self, session: Session, event: chain_events.Opened, opened_at: int, step: Step) -> None:
+        match_ = session.exec(
+            select(MatchRow)
+            .where(
+                MatchRow.bid == wire.to_hex(event.bid_hash),
+                MatchRow.offer == wire.to_hex(event.offer_hash),
+            )
+            .order_by(col(MatchRow.id).desc())
+            .limit(1)
+        ).first()
+        row = LeaseRow(
+            id=wire.to_hex(event.lease_id),
+            number=step.opened,
+            provider=event.provider,
+            consumer=event.consumer,
+            rate=str(event.rate),
+            price="0",
+            seat_index=event.index,
+            attempt=event.attempt,
+            opened_at=opened_at,
+            block=event.block,
+            block_hash=wire.to_hex(event.block_hash),
+            transaction=wire.to_hex(event.transaction),
+        )
+        if match_ is not None:
+            self._ours(session, row, match_, event)
+            step.changes.append(Opened(event.bid_hash))
+        session.add(row)
+
+    def _ours(self, session: Session, row: LeaseRow, match_: MatchRow, event: chain_events.Opened) -> None:
+        """A lease that a round of this market proposed: it gets its papers, and its parties are told."""
+        bid, offer = session.get_one(BidRow, match_.bid), session.get_one(OfferRow, match_.offer)
+        lease, _ = terms(
+            bid_of(bid),
+            offer_of(offer),
+            rate=event.rate,
+            index=event.index,
+            attempt=event.attempt,
+            opened_at=row.opened_at,
+        )
+        if lease_id(lease) != event.lease_id:
+            log.error("lease %s does not follow from its papers; it is not relayed", row.id)
+            return
+        row.bid, row.offer, row.price = bid.id, offer.id, str(lease.price)
+        match_.state, match_.reason = "opened", ""
+        bid.state, bid.reason, bid.lease = "leased", "", row.id
+        session.add_all([match_, bid])
+        note(
+            session,
+            [row.consumer, row.provider],
+            "lease.opened",
+            lease=row.id,
+            bid=bid.id,
+            data={"number": row.number, "block": row.block, "transaction": row.transaction},
+        )
+
+    def _refused(self, session: Session, event: chain_events.Refused, step: Step) -> None:
+        """The chain left out an entry of `open`: the bid waits again at its place, or leaves if it can never open."""
+        found = session.exec(
+            select(MatchRow, BidRow)
+            .join(BidRow, col(BidRow.id) == MatchRow.bid)
+            .where(BidRow.seat == wire.to_hex(event.seat), MatchRow.state == "pending")
+            .where(col(MatchRow.transaction).is_not(None))
+        ).all()
+        for match_, bid in found:
+            release(session, match_, bid, event.refusal, step.changes)
+            step.touch(bid.consumer, session.get_one(OfferRow, match_.offer).provider)
+
+    def _settled(self, session: Session, event: chain_events.Settled, step: Step) -> None:
+        row = session.get(LeaseRow, wire.to_hex(event.lease_id))
+        if row is None:
+            step.touched = None
+            return
+        step.touch(row.consumer, row.provider)
+        row.paid, row.fee = str(event.paid), str(event.fee)
+        if event.kind != 0:
+            row.state, row.phase = "settled", Phase.SETTLED
+            row.settled_transaction = wire.to_hex(event.transaction)
+            self._close_receipt(session, row.id, "settled")
+            data = {"transaction": row.settled_transaction, "paid": row.paid, "fee": row.fee, "kind": event.kind}
+            _tell(session, row, "lease.settled", data)
+        session.add(row)
+
+    def _stopped(self, session: Session, event: chain_events.Stopped) -> None:
+        row = session.get(LeaseRow, wire.to_hex(event.lease_id))
+        if row is None:
+            return
+        row.state, row.clock, row.by_consumer = "stopped", event.clock, event.by_consumer_side
+        session.add(row)
+        _tell(session, row, "lease.stopped", {"clock": event.clock, "by": event.by})
+
+    def _released(self, session: Session, event: chain_events.Released, step: Step) -> None:
+        row = session.get(LeaseRow, wire.to_hex(event.lease_id))
+        if row is None:
+            step.touched = None
+            return
+        step.touch(row.consumer, row.provider)
+        row.state, row.phase, row.reason = "released", Phase.FAILED, Reason.RELEASED
+        row.paid = str(event.paid)
+        session.add(row)
+        self._close_receipt(session, row.id, "refused")
+        _tell(session, row, "lease.released", {"paid": row.paid, "penalty": str(event.penalty)})
+
+    def _settlement_refused(self, session: Session, event: chain_events.SettlementRefused) -> None:
+        """A receipt is tried again with the lease's newest progress (a stop may have come between), then given up."""
+        receipt = session.get(ReceiptRow, wire.to_hex(event.lease_id))
+        row = session.get(LeaseRow, wire.to_hex(event.lease_id))
+        if receipt is None or row is None or row.state not in OPEN_STATES or receipt.state not in ("queued", "sent"):
+            return
+        again = event.refusal == Refusal.UNKNOWN_LEASE and receipt.tries < SETTLE_TRIES_MAX
+        receipt.state, receipt.transaction = ("queued" if again else "refused"), None
+        receipt.tries += 1
+        session.add(receipt)
+        if not again:
+            row.reason = f"settlement_{reason_name(event.refusal)}"
+            session.add(row)
+            log.error("the escrow refused the settlement of lease %s: %s", row.id, reason_name(event.refusal))
+
+    def _close_receipt(self, session: Session, lease: str, state: str) -> None:
+        receipt = session.get(ReceiptRow, lease)
+        if receipt is not None:
+            receipt.state = state
+            session.add(receipt)
+
+    def _bumped(self, session: Session, event: chain_events.Bumped, step: Step) -> None:
+        """Every older paper of the account is dead."""
+        offers = session.exec(select(OfferRow).where(OfferRow.provider == event.account, OfferRow.state == "open"))
+        for offer in offers.all():
+            if offer_of(offer).counter != event.counter:
+                offer.state = "dead"
+                session.add(offer)
+                step.changes.append(Left(wire.from_hex(offer.id)))
+        bids = session.exec(select(BidRow).where(BidRow.consumer == event.account, BidRow.state == "queued"))
+        for bid in bids.all():
+            if bid_of(bid).counter != event.counter:
+                _leave(session, bid, ReasonCode.COUNTER_RAISED, step.changes)
+
+    def _cancelled(self, session: Session, event: chain_events.Cancelled, step: Step) -> None:
+        seat = wire.to_hex(event.seat)
+        bids = session.exec(
+            select(BidRow).where(BidRow.seat == seat, BidRow.consumer == event.consumer, BidRow.state == "queued")
+        )
+        for bid in bids.all():
+            _leave(session, bid, ReasonCode.SEAT_CLOSED, step.changes)
+
+
+def release(session: Session, match_: MatchRow, bid: BidRow, code: Refusal, changes: list[Change]) -> None:
+    """A pending match comes to nothing for a reason."""
+    match_.state, match_.reason = "released", reason_name(code)
+    session.add(match_)
+    changes.append(Returned(wire.from_hex(bid.id)))
+    if code in _OFFER_IS_DEAD:
+        offer = session.get_one(OfferRow, match_.offer)
+        offer.state = "dead"
+        session.add(offer)
+        changes.append(Left(wire.from_hex(offer.id)))
+    if code in _BID_IS_DEAD:
+        _leave(session, bid, code, changes)
+    elif bid.state == "matched":
+        bid.state, bid.reason = "queued", reason_name(code)
+        session.add(bid)
+
+
+def _leave(session: Session, bid: BidRow, code: int, changes: list[Change]) -> None:
+    bid.state, bid.reason = "refused", reason_name(code)
+    session.add(bid)
+    changes.append(Left(wire.from_hex(bid.id)))
+    note(session, [bid.consumer], "bid.refused", bid=bid.id, data={"reason": bid.reason})
+
+
+def _tell(session: Session, row: LeaseRow, kind: str, data: wire.Json) -> None:
+    if row.bid is not None:
+        note(session, [row.consumer, row.provider], kind, lease=row.id, bid=row.bid, data=data)

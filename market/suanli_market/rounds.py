@@ -1,0 +1,262 @@
+"""Rounds: when the book is cleared, and what a clearing writes.
+
+Bids that compete with nobody clear at once; competing ones wait until the round has been open for its stated length,
+so that arriving some milliseconds earlier buys nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+from suanli_protocol import wire
+from suanli_protocol.documents import sha256
+from suanli_protocol.errors import ChainUnavailableError, SuanliError
+from suanli_protocol.log import merkle_root
+from suanli_protocol.messages import ZERO32, Match, Round
+from suanli_protocol.signing import keccak256, struct_hash
+
+from suanli_market.admission_log import head_at
+from suanli_market.book import Left, Proposed, Returned, View
+from suanli_market.conditions import StandingBid
+from suanli_market.events import note, now_ms
+from suanli_market.explain import explain
+from suanli_market.keeper import Keeper
+from suanli_market.matching import Clearing, Policy, Proposal, contested
+from suanli_market.store import Store
+from suanli_market.tables import BidRow, MatchRow, OfferRow, RoundRow
+
+ENGINE = "suanli-market"
+TICK_S = 1.0  # how often expiry is looked at when nothing happens
+REASONS_MAX = 20
+
+log = logging.getLogger(__name__)
+
+
+class Rounds:
+    """The clearing thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        keeper: Keeper,
+        policy: Policy,
+        *,
+        market: str,
+        round_ms: int,
+        decimals: int,
+        symbol: str,
+        on_match: Callable[[], None],
+    ) -> None:
+        self._store, self._keeper, self._policy = store, keeper, policy
+        self._market, self._round_s = market, round_ms / 1000
+        self._decimals, self._symbol = decimals, symbol
+        self._on_match = on_match
+        self._open_since: float | None = None  # when bids began to compete
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
+
+    def start(self) -> None:
+        """Begins to clear."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the round at hand."""
+        self._stopping = True
+        self._keeper.changed.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._keeper.changed.wait(self._patience())
+            self._keeper.changed.clear()
+            if self._keeper.halted is not None:
+                continue
+            try:
+                self._expire()
+                self._clear()
+            except ChainUnavailableError as error:
+                log.warning("the round waits for the chain: %s", error.detail)
+                time.sleep(0.2)
+                self._keeper.changed.set()
+            except SuanliError as error:
+                log.error("the round failed: %s", error.detail)
+                time.sleep(0.2)
+            except Exception:
+                log.exception("the round failed")
+                time.sleep(1)
+
+    def _patience(self) -> float:
+        if self._open_since is None:
+            return TICK_S
+        return max(0.0, min(TICK_S, self._open_since + self._round_s - time.monotonic()))
+
+    def _clear(self) -> None:
+        view = self._keeper.view()
+        if not view.waiting:
+            self._open_since = None
+            return
+        bids = self._due(view)
+        if not bids:
+            return
+        with self._store.read() as session:
+            last = _last_round(session)
+            seed = keccak256(_hash_of(last) + head_at(session, view.last_seq))
+        view = view.seeded(seed)
+        clearing = self._policy.clear(bids, view.offers, view.facts)
+        self._commit(view, clearing, {bid.id: bid for bid in bids}, last)
+
+    def _due(self, view: View) -> Sequence[StandingBid]:
+        """The bids to clear now: those without competition, and all once the round's time is over."""
+        competing = contested(view.waiting, view.offers, view.facts)
+        if not competing:
+            self._open_since = None
+            return view.waiting
+        now = time.monotonic()
+        if self._open_since is None:
+            self._open_since = now
+        if now - self._open_since >= self._round_s:
+            self._open_since = None
+            return view.waiting
+        return [bid for bid in view.waiting if bid.id not in competing]
+
+    def _commit(self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None) -> None:
+        """Writes the round; pending matches enter the book first, so that the chain's answer finds them there."""
+        self._keeper.apply([Proposed(proposal) for proposal in clearing.proposals])
+        try:
+            written = self._write(view, clearing, bids, last)
+        except Exception:
+            self._take_back(clearing)
+            raise
+        if not written:
+            self._take_back(clearing)
+        elif clearing.proposals:
+            self._on_match()
+
+    def _take_back(self, clearing: Clearing) -> None:
+        self._keeper.apply([Returned(proposal.bid.id) for proposal in clearing.proposals])
+
+    def _write(self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None) -> bool:
+        """False if a matched bid was withdrawn meanwhile: the round is then computed anew."""
+        with self._store.write() as session:
+            matched = [wire.to_hex(proposal.bid.id) for proposal in clearing.proposals]
+            queued = session.exec(select(BidRow.id).where(col(BidRow.id).in_(matched), BidRow.state == "queued")).all()
+            if len(queued) != len(matched):
+                return False
+            unjudged = self._unjudged(session, clearing.unmatched)
+            if not matched and not unjudged:
+                return True
+            number = last.number + 1 if last else 1
+            self._add_round(session, view, clearing, number, last)
+            self._add_matches(session, clearing.proposals, number)
+            for row in unjudged:
+                self._explain_unmatched(session, view, row, bids[wire.from_hex(row.id)])
+            return True
+
+    def _unjudged(self, session: Session, unmatched: Sequence[bytes]) -> Sequence[BidRow]:
+        ids = [wire.to_hex(id_) for id_ in unmatched]
+        query = select(BidRow).where(col(BidRow.id).in_(ids), BidRow.state == "queued", col(BidRow.judged).is_(False))
+        return session.exec(query).all()
+
+    def _add_round(self, session: Session, view: View, clearing: Clearing, number: int, last: RoundRow | None) -> None:
+        block, block_hash = self._keeper.block()
+        leaves = [keccak256(struct_hash(_match(proposal))) for proposal in clearing.proposals]
+        message = Round(
+            market=self._market,
+            number=number,
+            previous=_hash_of(last),
+            engine=sha256(f"{ENGINE} {self._policy.name} {self._policy.version}".encode()),
+            policy=sha256(self._policy.name.encode()),
+            first_seq=(last.last_seq if last else 0) + 1,
+            last_seq=view.last_seq,
+            block_number=block,
+            block_hash=block_hash,
+            pending_root=ZERO32,
+            released_root=ZERO32,
+            matches_root=merkle_root(leaves),
+            prices_root=ZERO32,
+            rejects_root=ZERO32,
+            bound=0,
+            surplus=0,
+            seed=view.facts.seed,
+        )
+        session.add(
+            RoundRow(
+                number=number,
+                hash=wire.to_hex(struct_hash(message)),
+                message=json.dumps(wire.paper_to_json(message)),
+                last_seq=view.last_seq,
+                at=now_ms(),
+            )
+        )
+
+    def _add_matches(self, session: Session, proposals: Sequence[Proposal], number: int) -> None:
+        for position, proposal in enumerate(proposals):
+            bid, offer = wire.to_hex(proposal.bid.id), wire.to_hex(proposal.offer.id)
+            rate = str(proposal.terms.rate)
+            session.add(
+                MatchRow(round=number, position=position, bid=bid, offer=offer, rate=rate, seat_index=proposal.index)
+            )
+            data = {"offer": offer, "rate": rate, "round": number}
+            note(session, [proposal.bid.bid.consumer], "bid.matched", bid=bid, data=data)
+        matched = [wire.to_hex(proposal.bid.id) for proposal in proposals]
+        session.execute(
+            update(BidRow).where(col(BidRow.id).in_(matched)).values(state="matched", judged=True, reason="")
+        )
+
+    def _explain_unmatched(self, session: Session, view: View, row: BidRow, bid: StandingBid) -> None:
+        rejections = self._rejections(view, bid)
+        row.judged, row.rejections = True, json.dumps(rejections)
+        session.add(row)
+        data = {"rejections": rejections, "considered": len(view.offers)}
+        note(session, [row.consumer], "bid.unmatched", bid=row.id, data=data)
+
+    def _rejections(self, view: View, bid: StandingBid) -> list[wire.Json]:
+        found = explain(bid, view.offers, view.facts, decimals=self._decimals, symbol=self._symbol)
+        return [rejection.to_json() for rejection in found[:REASONS_MAX]]
+
+    def _expire(self) -> None:
+        """Takes what is past its time off the book; a bid leaves with the reasons why nothing served it."""
+        offers, bids = self._keeper.expired()
+        if not offers and not bids:
+            return
+        view = self._keeper.view()
+        waiting = {bid.id: bid for bid in view.waiting}
+        with self._store.write() as session:
+            for id_ in offers:
+                offer = session.get(OfferRow, wire.to_hex(id_))
+                if offer is not None and offer.state == "open":
+                    offer.state = "expired"
+                    session.add(offer)
+                    note(session, [offer.provider], "offer.expired", data={"offer": offer.id})
+            for id_ in bids:
+                bid = session.get(BidRow, wire.to_hex(id_))
+                if bid is not None and bid.state == "queued":
+                    self._expire_bid(session, view, bid, waiting.get(id_))
+        self._keeper.apply([Left(id_) for id_ in (*offers, *bids)])
+
+    def _expire_bid(self, session: Session, view: View, row: BidRow, bid: StandingBid | None) -> None:
+        fresh = replace(view, facts=replace(view.facts, now=row.valid_until - 1))
+        rejections = self._rejections(fresh, bid) if bid is not None else []
+        row.state, row.reason, row.rejections = "expired", "queue_timeout", json.dumps(rejections)
+        session.add(row)
+        data = {"reason": row.reason, "rejections": rejections, "considered": len(view.offers)}
+        note(session, [row.consumer], "bid.expired", bid=row.id, data=data)
+
+
+def _match(proposal: Proposal) -> Match:
+    return Match(proposal.bid.id, proposal.offer.id, proposal.terms.rate, proposal.index)
+
+
+def _last_round(session: Session) -> RoundRow | None:
+    return session.exec(select(RoundRow).order_by(col(RoundRow.number).desc()).limit(1)).first()
+
+
+def _hash_of(last: RoundRow | None) -> bytes:
+    return wire.from_hex(last.hash) if last else ZERO32

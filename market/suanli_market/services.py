@@ -1,0 +1,60 @@
+"""The parts of a running market that its handlers use; wired in `bootstrap`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from suanli_protocol.wire import MarketInfo
+
+from suanli_market.admission import Admission
+from suanli_market.auth import Gate
+from suanli_market.chain_writer import ChainWriter
+from suanli_market.hub import Hub
+from suanli_market.indexer import Indexer
+from suanli_market.keeper import Keeper
+from suanli_market.receipts import Receipts
+from suanli_market.relay import Relay
+from suanli_market.rounds import Rounds
+from suanli_market.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One market."""
+
+    info: MarketInfo
+    store: Store
+    hub: Hub
+    keeper: Keeper
+    gate: Gate
+    admission: Admission
+    rounds: Rounds
+    chain_writer: ChainWriter
+    indexer: Indexer
+    receipts: Receipts
+    relay: Relay
+
+    def start(self) -> None:
+        """Starts the threads: the chain is followed before anything is cleared."""
+        self.indexer.start()
+        self.chain_writer.start()
+        self.admission.start()
+        self.rounds.start()
+
+    def stop(self) -> None:
+        """Ends streams and threads; what was acknowledged is on the disk."""
+        self.hub.close()
+        self.rounds.stop()
+        self.admission.stop()
+        self.chain_writer.stop()
+        self.indexer.stop()
+        self.store.close()
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+Market = Annotated[Services, Depends(_services)]

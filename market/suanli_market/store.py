@@ -1,0 +1,107 @@
+"""The store: SQLite in WAL mode, one writer at a time, short units of work.
+
+`write` is a transaction that is on the disk (fsync) when it returns; `read` sees a consistent snapshot. Nothing inside
+either may touch the network.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel import Session
+from suanli_protocol.errors import ConfigurationError, SuanliError
+
+FILE = "market.sqlite"
+BUSY_TIMEOUT_MS = 10_000
+TOPICS = "topics"  # in a session's info: what its commit tells `on_commit`
+
+
+def _nobody(_: set[str]) -> None:
+    pass
+
+
+class StorageError(SuanliError):
+    """The disk is full or the database cannot be written; nothing was accepted."""
+
+    code, title, http_status, retryable = "storage", "The market cannot store this now", 507, True
+
+
+class Store:
+    """Units of work over one database file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self.engine = _engine(self.path)
+        self._writer = threading.Lock()
+        self.on_commit: Callable[[set[str]], None] = _nobody
+
+    def migrate(self) -> None:
+        """Brings the tables to this version's shape; ConfigurationError if the file is of a newer version or broken."""
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        try:
+            with self.engine.connect() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except (CommandError, OperationalError) as error:
+            raise ConfigurationError(
+                f"the database {self.path} cannot be used: {error}",
+                hint="it was written by a newer version, or is no database of a market: name another --data folder",
+            ) from None
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that commits at the end of the block and rolls back on any error. One at a time."""
+        with self._writer, Session(self.engine, expire_on_commit=False) as session:
+            try:
+                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+                yield session
+                session.commit()
+                topics = session.info.pop(TOPICS, None)
+            except OperationalError as error:
+                session.rollback()
+                raise StorageError(f"the database refused: {error.orig}", hint="free some disk space") from error
+        if topics:
+            self.on_commit(topics)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A read-only snapshot."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            session.connection().exec_driver_sql("BEGIN")
+            yield session
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self.engine.dispose()
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        pool_size=32,
+        max_overflow=32,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False, "isolation_level": None},
+    )
+
+    def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # an acknowledgement promises that the paper is on the disk
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    event.listen(engine, "connect", configure)
+    return engine

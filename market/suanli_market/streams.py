@@ -1,0 +1,37 @@
+"""A party's events as server-sent events: what is in the table, then what comes, until either side goes.
+
+The reader pulls: a slow one holds only its own connection, and reads on from the table by number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from suanli_protocol import wire
+
+from suanli_market.events import events_after
+from suanli_market.hub import Hub
+from suanli_market.store import Store
+
+PING_S = 10.0
+BATCH = 200
+
+
+async def event_stream(store: Store, hub: Hub, party: str, after: int) -> AsyncIterator[str]:
+    """Lines of text/event-stream; a comment each ten seconds shows that the connection lives."""
+    yield ": welcome\n\n"
+    with hub.waiting(party) as waiter:
+        while not hub.closing:
+            waiter.reset()
+            batch = await asyncio.to_thread(_read, store, party, after)
+            for event in batch:
+                after = event.seq
+                yield f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
+            if not batch and not await waiter.wait(PING_S):
+                yield ": ping\n\n"
+
+
+def _read(store: Store, party: str, after: int) -> list[wire.Event]:
+    with store.read() as session:
+        return events_after(session, party, after, BATCH)

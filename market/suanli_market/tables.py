@@ -1,0 +1,210 @@
+"""The market's tables, one per noun. Ids are 0x-hex, addresses checksummed text, money decimal text, papers JSON text.
+
+Facts only: what follows from other rows (free capacity, a lease's phase on the clock) is computed, never stored.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, LargeBinary, Text
+from sqlmodel import Field, SQLModel
+
+
+def _text() -> Column[str]:
+    return Column(Text, nullable=False)
+
+
+class EntryRow(SQLModel, table=True):
+    """A line of the admission log, with its proof inside the group commit that `last_seq` names."""
+
+    __tablename__ = "log_entry"
+    seq: int = Field(primary_key=True)
+    kind: int
+    paper: str = Field(index=True)
+    reason: int
+    received_at: int
+    last_seq: int = Field(index=True)
+    path: str = Field(sa_column=_text())  # JSON list of siblings
+    detail: str = Field(default="", sa_column=_text())  # for people; not signed
+
+
+class HeadRow(SQLModel, table=True):
+    """A signed head of the admission log: one group commit."""
+
+    __tablename__ = "log_head"
+    last_seq: int = Field(primary_key=True)
+    first_seq: int
+    previous: str
+    head: str
+    at: int
+    signature: str
+
+
+class OfferRow(SQLModel, table=True):
+    """An admitted offer. States: open, withdrawn, expired, dead."""
+
+    __tablename__ = "offer"
+    id: str = Field(primary_key=True)
+    seq: int = Field(index=True)
+    provider: str = Field(index=True)
+    paper: str = Field(sa_column=_text())
+    signature: str
+    attributes: str = Field(sa_column=_text())
+    valid_until: int
+    received_at: int
+    state: str = Field(default="open", index=True)
+
+
+class BidRow(SQLModel, table=True):
+    """An admitted bid. States as wire.BidView has them."""
+
+    __tablename__ = "bid"
+    id: str = Field(primary_key=True)
+    seq: int = Field(index=True)
+    consumer: str = Field(index=True)
+    seat: str = Field(index=True)
+    paper: str = Field(sa_column=_text())
+    signature: str
+    constraints: str = Field(sa_column=_text())
+    job_digest: str
+    valid_until: int
+    received_at: int
+    state: str = Field(default="queued", index=True)
+    reason: str = ""
+    lease: str | None = None
+    rejections: str = Field(default="[]", sa_column=_text())
+    judged: bool = False  # whether a round has considered it
+
+
+class RoundRow(SQLModel, table=True):
+    """One clearing of the book, as its message says."""
+
+    __tablename__ = "round"
+    number: int = Field(primary_key=True)
+    hash: str
+    message: str = Field(sa_column=_text())
+    last_seq: int
+    at: int
+
+
+class MatchRow(SQLModel, table=True):
+    """A proposal of a round. States: pending (it is to be opened), opened, released (see reason)."""
+
+    __tablename__ = "match"
+    id: int | None = Field(default=None, primary_key=True)
+    round: int = Field(index=True)
+    position: int
+    bid: str = Field(index=True)
+    offer: str
+    rate: str
+    seat_index: int = 0
+    state: str = Field(default="pending", index=True)
+    reason: str = ""
+    transaction: int | None = Field(default=None, index=True)  # the ChainTransactionRow that carries it
+
+
+class LeaseRow(SQLModel, table=True):
+    """A lease on the chain. Leases of other markets are counted (number) and have no papers here."""
+
+    __tablename__ = "lease"
+    id: str = Field(primary_key=True)
+    number: int = Field(index=True)
+    provider: str = Field(index=True)
+    consumer: str = Field(index=True)
+    bid: str | None = Field(default=None, index=True)
+    offer: str | None = None
+    rate: str
+    price: str
+    seat_index: int
+    attempt: int
+    opened_at: int
+    block: int
+    block_hash: str
+    transaction: str
+    state: str = Field(default="open", index=True)
+    phase: str = "leased"
+    reason: str = ""
+    paid: str = "0"
+    fee: str = "0"
+    clock: int = 0
+    by_consumer: bool = False
+    settled_transaction: str | None = None
+    log_complete: bool = False
+
+
+class ReceiptRow(SQLModel, table=True):
+    """A lease's newest receipt. States: signed, queued (countersigned), sent, settled, refused."""
+
+    __tablename__ = "receipt"
+    lease: str = Field(primary_key=True)
+    receipt: str = Field(sa_column=_text())
+    signature: str
+    evidence: str = Field(sa_column=_text())
+    countersignature: str | None = None
+    state: str = Field(default="signed", index=True)
+    tries: int = 0
+    transaction: int | None = Field(default=None, index=True)
+
+
+class BlobRow(SQLModel, table=True):
+    """A blob of a lease; its bytes lie on the disk. `delivered` is the signed Delivered message once it is whole."""
+
+    __tablename__ = "blob"
+    lease: str = Field(primary_key=True)
+    slot: str = Field(primary_key=True)
+    size: int
+    digest: str = ""  # what the sender announced, or ""
+    delivered: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    signature: str | None = None
+
+
+class LogChunkRow(SQLModel, table=True):
+    """A sealed piece of a job's log."""
+
+    __tablename__ = "log_chunk"
+    lease: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class EventRow(SQLModel, table=True):
+    """One change for one party."""
+
+    __tablename__ = "event"
+    seq: int | None = Field(default=None, primary_key=True)
+    party: str = Field(index=True)
+    at: int
+    kind: str
+    lease: str | None = None
+    bid: str | None = None
+    data: str = Field(default="{}", sa_column=_text())
+
+
+class ChainTransactionRow(SQLModel, table=True):
+    """The intent to send one transaction, written before it is sent. States: prepared, sent, mined, failed, dropped."""
+
+    __tablename__ = "chain_transaction"
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str  # open, settle
+    nonce: int
+    entries: int
+    calldata: str = Field(sa_column=_text())
+    hash: str | None = Field(default=None, index=True)
+    state: str = Field(default="prepared", index=True)
+    gas_used: int = 0
+    gas_price: str = "0"
+    error: str = Field(default="", sa_column=_text())
+    at: int
+
+
+class CursorRow(SQLModel, table=True):
+    """How far the chain is known: one row."""
+
+    __tablename__ = "cursor"
+    id: int = Field(default=1, primary_key=True)
+    chain_id: int
+    escrow: str
+    market: str
+    genesis: str
+    block: int
+    block_hash: str
+    opened: int = 0  # Opened events so far: the next lease's number less one
