@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from suanli_protocol.documents import ArchiveManifest, PythonEnvironment, hex32, sha256
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 BYTES_MAX = 1024**3
-FILES_MAX = 50_000
+ENTRIES_MAX = 20_000  # files and folders; a provider unpacks no more
 IGNORE_FILES = (".gitignore", ".suanliignore")
 NEVER = ".git"
 
@@ -87,6 +87,7 @@ def capped(members: Iterator[Member], limit: int) -> list[Member]:
     """The members; UsageError naming the largest one if they are too many or too large, or two have one name."""
     kept: list[Member] = []
     names: set[str] = set()
+    folders: set[str] = set()
     total = 0
     for member in members:
         if member.name in names:
@@ -94,9 +95,10 @@ def capped(members: Iterator[Member], limit: int) -> list[Member]:
         names.add(member.name)
         kept.append(member)
         total += member.size
-        if len(kept) > FILES_MAX:
+        folders.update(str(parent) for parent in PurePosixPath(member.name).parents)
+        if len(kept) + len(folders) > ENTRIES_MAX:
             raise UsageError(
-                f"more than {FILES_MAX} files would travel, the last is {member.path}",
+                f"more than {ENTRIES_MAX} files and folders would travel, the last is {member.path}",
                 hint="leave folders out in .suanliignore",
                 code="bundle",
             )

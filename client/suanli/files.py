@@ -13,7 +13,7 @@ PRIVATE_FILE = 0o600
 
 
 def data_home() -> Path:
-    """The folder of everything that the client remembers: `suanli` under $SUANLI_HOME, $XDG_DATA_HOME or ~/.local/share."""
+    """The folder of all that the client remembers: `suanli` in $SUANLI_HOME, $XDG_DATA_HOME or ~/.local/share."""
     named = os.environ.get("SUANLI_HOME") or os.environ.get("XDG_DATA_HOME")
     return (Path(named).expanduser() if named else Path.home() / ".local" / "share") / "suanli"
 

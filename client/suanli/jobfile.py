@@ -20,26 +20,10 @@ from suanli.job import Input, Job, Resources, Timeouts
 from suanli.spelling import suggestion
 
 FILE_BYTES_MAX = 256 * 1024
-KEYS = [
-    "name",
-    "workdir",
-    "python",
-    "run",
-    "nodes",
-    "resources",
-    "env",
-    "secrets",
-    "inputs",
-    "outputs",
-    "network",
-    "timeouts",
-    "max_price",
-    "budget",
-    "billing",
-    "retry",
-    "placement",
-    "verify",
-]
+KEYS = (
+    *("name", "workdir", "python", "run", "nodes", "resources", "env", "secrets", "inputs", "outputs", "network"),
+    *("timeouts", "max_price", "budget", "billing", "retry", "placement", "verify"),
+)
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _VERSION = re.compile(r"^3\.\d{1,2}$")
 _REGION = re.compile(r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")
@@ -137,7 +121,7 @@ def _mapping(value: Any, key: str) -> Mapping[str, Any]:
     return value
 
 
-def _known(values: Mapping[str, Any], known: tuple[str, ...] | list[str], prefix: str) -> None:
+def _known(values: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
     for name in values:
         if name not in known:
             raise UsageError(f"unknown key `{prefix}{name}`", hint=suggestion(name, known), code="unknown_key")

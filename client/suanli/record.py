@@ -42,6 +42,9 @@ class Record:
     reason: str = ""
     detail: str = ""
     provider: str = ""
+    attributes: dict[str, Any] | None = None  # the provider's, as its offer names them
+    stopped_at: int | None = None  # the chain's clock of a stop
+    event: int = 0  # the last event of the market that was seen
     delivered: list[str] = field(default_factory=list)  # slots that the relay has taken whole
     evidence: dict[str, Any] | None = None
     receipt: dict[str, Any] | None = None

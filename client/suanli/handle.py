@@ -1,0 +1,194 @@
+"""One job in the hands of a program: its log, its end, its outputs, its receipt."""
+
+from __future__ import annotations
+
+import base64
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suanli_protocol import wire
+from suanli_protocol.documents import Evidence, LogLine, OutputFile
+from suanli_protocol.errors import NotFoundError, SuanliError, UsageError
+from suanli_protocol.messages import Receipt
+from suanli_protocol.units import parse_duration
+
+from suanli import transfer
+from suanli.joblog import for_terminal, read_log_file
+from suanli.outcome import is_ended, status_of
+from suanli.progress import Silent, Watcher
+from suanli.record import Record
+from suanli.session import Goal, Session, is_sent, is_settled
+
+if TYPE_CHECKING:
+    from suanli.client import Client
+
+
+@dataclass(frozen=True)
+class Line:
+    """A piece of what a job printed: `text` is safe to show, `data` is as it was written."""
+
+    source: str
+    text: str
+    data: bytes
+    at_ms: int
+
+
+def line_of(line: LogLine) -> Line:
+    """A line of the log for a program."""
+    data = base64.b64decode(line.data)
+    return Line(line.source, for_terminal(data).removesuffix("\n"), data, line.at_ms)
+
+
+class Outputs:
+    """The files that a job left."""
+
+    def __init__(self, handle: JobHandle) -> None:
+        self._handle = handle
+
+    def files(self) -> list[OutputFile]:
+        """Paths, sizes and digests, as the provider signed for them."""
+        outputs = self._handle.evidence().outputs
+        return list(outputs.files) if outputs else []
+
+    def download(self, only: str = "", *, to: str | Path) -> list[OutputFile]:
+        """Brings the files (or the one file or folder `only`) into the folder `to`, each checked by its digest."""
+        evidence = self._handle.evidence()
+        if evidence.outputs is None:
+            return []
+        client, record = self._handle.client, self._handle.record
+        lease = wire.from_hex(record.lease)
+        folder = client.store.folder(record.id)
+        signer = client.signer
+        market = client.network.market
+        archive = transfer.fetch_outputs(
+            lambda slot: market.get_blob(lease, slot), evidence.outputs, signer, lease, folder
+        )
+        files = transfer.unpack_outputs(archive, evidence.outputs, Path(to), only=only)
+        if only and not files:
+            raise NotFoundError(f"the job left no {only}", hint="`suanli show ID` lists its outputs")
+        return files
+
+
+class _Collect(Silent):
+    """Puts lines into a queue."""
+
+    def __init__(self) -> None:
+        self.queue: queue.Queue[LogLine | SuanliError | None] = queue.Queue()
+
+    def lines(self, record: Record, lines: list[LogLine]) -> None:  # noqa: ARG002
+        """Each line, as it comes."""
+        for line in lines:
+            self.queue.put(line)
+
+
+class JobHandle:
+    """A job of this consumer's. `record` is what this machine knows of it."""
+
+    def __init__(self, client: Client, record: Record) -> None:
+        self.client, self.record = client, record
+
+    @property
+    def id(self) -> str:
+        """0x and 64 hex digits."""
+        return self.record.id
+
+    @property
+    def outputs(self) -> Outputs:
+        """The files that it left."""
+        return Outputs(self)
+
+    @property
+    def status(self) -> int:
+        """The exit status that the job earns (0, 8, 100, 101, 103, 104)."""
+        return status_of(self.record)
+
+    def drive(
+        self,
+        goal: Goal = is_settled,
+        *,
+        timeout: int | str | None = None,
+        watcher: Watcher | None = None,
+        output_dir: Path | None = None,
+    ) -> Record:
+        """Does the consumer's part until the goal; shared by `run`, `wait`, `logs -f` and `get`."""
+        if goal(self.record):
+            return self.record
+        session = self._session(watcher, output_dir)
+        seconds = None if timeout is None else parse_duration(timeout, name="timeout")
+        self.record = session.drive(goal, timeout_s=seconds)
+        return self.record
+
+    def _session(self, watcher: Watcher | None, output_dir: Path | None) -> Session:
+        client = self.client
+        signer = client.signer
+        client.network.pin()
+        client.network.check_genesis(self.record.genesis)
+        return Session(client.network, client.store, self.record, signer, watcher=watcher, output_dir=output_dir)
+
+    def wait(self, timeout: int | str | None = None) -> Record:
+        """Waits until the job is settled; TimedOutError if that takes longer."""
+        return self.drive(is_settled, timeout=timeout)
+
+    def hand_over(self, timeout: int | str | None = None) -> Record:
+        """Waits until the provider has all that it needs; from then on nobody has to stay."""
+        return self.drive(is_sent, timeout=timeout)
+
+    def logs(self, *, follow: bool = False) -> Iterator[Line]:
+        """What the job printed; with `follow` as it is printed, until the job has ended."""
+        if self.record.is_over or (is_ended(self.record) and not follow):
+            yield from map(line_of, self._stored_lines())
+            return
+        collect = _Collect()
+        session = self._session(collect, None)
+        goal: Goal = (lambda record: is_settled(record) or is_ended(record)) if follow else (lambda _: True)
+        thread = threading.Thread(target=_drive, args=(session, goal, collect), daemon=True)
+        thread.start()
+        while (item := collect.queue.get()) is not None:
+            if isinstance(item, SuanliError):
+                raise item
+            yield line_of(item)
+
+    def _stored_lines(self) -> list[LogLine]:
+        path = self.client.store.folder(self.record.id) / "log.jsonl"
+        if path.is_file() or not self.record.lease:
+            return read_log_file(path)
+        session = self._session(None, None)
+        session.follow_log()
+        session.finish_log()
+        return read_log_file(path)
+
+    def evidence(self) -> Evidence:
+        """What the receipt stands on; NotFoundError before there is one."""
+        if self.record.evidence is None:
+            raise NotFoundError(f"{self.record.short} has no receipt yet", hint=f"suanli wait {self.record.short}")
+        return Evidence.parse(self.record.evidence)
+
+    def receipt(self) -> Receipt:
+        """The receipt that both sides signed; NotFoundError before there is one."""
+        self.evidence()
+        return wire.paper_from_json(Receipt, self.record.receipt)
+
+    def refresh(self) -> Record:
+        """Looks once at how far the job is, and does what is due."""
+        return self.drive(lambda _: True)
+
+    def cancel(self, *, watcher: Watcher | None = None) -> Record:
+        """Takes a queued bid back, or stops the lease on the chain: what was used is paid, the rest comes back."""
+        if self.record.is_over or is_ended(self.record):
+            raise UsageError(f"{self.record.short} has ended already ({self.record.phase})", code="ended")
+        session = self._session(watcher, None)
+        self.record = session.cancel()
+        return self.record
+
+
+def _drive(session: Session, goal: Goal, collect: _Collect) -> None:
+    try:
+        session.drive(goal)
+        session.finish_log()
+        collect.queue.put(None)
+    except SuanliError as error:
+        collect.queue.put(error)

@@ -1,0 +1,180 @@
+"""The market and the chain that this client is set to, pinned against each other before anything is signed.
+
+Both are asked who they are; chain id, genesis, escrow, code and token must be the same on both sides, and the same as
+last time on this machine. A devnet that was reset is told as such, never as nonsense further on.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from suanli_protocol import wire
+from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityError
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.signing import Domain, Signer
+from suanli_protocol.units import format_money, parse_money
+
+from suanli.config import Config
+from suanli.files import data_home, write_json
+
+if TYPE_CHECKING:
+    from suanli_protocol.escrow import Chain, Escrow
+
+DEVNETS = frozenset({1337, 31337})
+WINDOW_S = 3600
+DEVNET_WINDOW_S = 10
+WINDOW_MIN_S = 600  # off a devnet: less leaves no time to object
+MEMORY_FILE = "networks.json"
+
+
+class Network:
+    """Lazy connections of one invocation. `signer` is set once the key is unlocked."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.signer: Signer | None = None
+        self._public: MarketClient | None = None
+        self._private: MarketClient | None = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Closes the connections to the market."""
+        for client in (self._public, self._private):
+            if client is not None:
+                client.close()
+
+    # The market
+
+    @property
+    def market(self) -> MarketClient:
+        """The market, with the key if it is unlocked."""
+        url = self.config.require("market")
+        with self._lock:
+            if self.signer is not None:
+                self._private = self._private or MarketClient(url, signer=self.signer)
+                return self._private
+            self._public = self._public or MarketClient(url)
+            return self._public
+
+    @property
+    def info(self) -> wire.MarketInfo:
+        """What the market says of itself, checked against the configured escrow."""
+        info = self.market.info()
+        wanted = self.config.get("escrow")
+        if wanted and info.escrow.lower() != wanted.lower():
+            raise wrong_network(f"the market works with the escrow {info.escrow}, you are set to {wanted}")
+        return info
+
+    # The chain
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The own endpoint of the chain."""
+        from suanli_protocol.escrow import Chain
+
+        return Chain(self.config.require("chain"))
+
+    @cached_property
+    def escrow(self) -> Escrow:
+        """The escrow by the own endpoint; ConfigurationError if there is no contract at its address."""
+        from suanli_protocol.escrow import Escrow
+
+        address = self.config.require("escrow")
+        return Escrow(self.chain, wire.read_address(address, name="escrow"))
+
+    @property
+    def domain(self) -> Domain:
+        """The domain that papers are signed under, by the own endpoint and configuration alone."""
+        return self.escrow.domain
+
+    @property
+    def is_devnet(self) -> bool:
+        """Whether the chain is a devnet, by its id."""
+        return self.chain.chain_id() in DEVNETS
+
+    def pin(self) -> wire.MarketInfo:
+        """The market's info, once market and chain agree on everything; ConfigurationError `wrong_network` if not."""
+        info, chain = self.info, self.chain
+        pairs = (
+            ("chain id", info.chain_id, chain.chain_id()),
+            ("genesis", info.genesis, wire.to_hex(chain.genesis())),
+            ("escrow", info.escrow.lower(), self.escrow.address.lower()),
+            ("escrow's code", info.code_hash, wire.to_hex(chain.code_hash(self.escrow.address))),
+            ("token", info.token.lower(), self.escrow.token.address.lower()),
+        )
+        for name, told, found in pairs:
+            if told != found:
+                raise wrong_network(f"{name}: the market says {told}, your chain endpoint {found}")
+        return info
+
+    def check_clock(self, window: int) -> None:
+        """ConfigurationError if this machine's clock and the chain's or market's are a tenth of the window apart."""
+        now = time.time()
+        apart = max(self.chain.block("latest").timestamp - now, abs(self.market.info().time / 1000 - now))
+        if apart > max(2, window / 10):
+            raise ConfigurationError(
+                f"this machine's clock is {apart:.0f} s off the chain or market, more than a tenth of the window",
+                hint="set the clock (timedatectl set-ntp true)",
+                code="clock",
+            )
+
+    # What was seen last time
+
+    def remember(self) -> str | None:
+        """Notes the chain's genesis; the earlier one if a devnet was reset since, ConfigurationError off a devnet."""
+        path = data_home() / MEMORY_FILE
+        try:
+            known = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            known = {}
+        key, genesis = f"{self.chain.chain_id()}:{self.escrow.address.lower()}", wire.to_hex(self.chain.genesis())
+        before = known.get(key)
+        if before == genesis:
+            return None
+        if before is not None and not self.is_devnet:
+            raise wrong_network(f"genesis: it was {before} last time, now it is {genesis}")
+        write_json(path, {**known, key: genesis})
+        return before if isinstance(before, str) else None
+
+    def check_genesis(self, genesis: str) -> None:
+        """ChainError `chain_reset` if a job's chain is gone."""
+        found = wire.to_hex(self.chain.genesis())
+        if genesis and genesis != found:
+            raise ChainError(
+                "this job was on a devnet that was reset since: its leases and money are gone with it",
+                hint="run the job again; `suanli show` still has its papers",
+                code="chain_reset",
+            )
+
+    # Money as text
+
+    def money(self, amount: int) -> str:
+        """Base units as a person reads them, with the currency."""
+        info = self.market.info()
+        return f"{format_money(amount, info.decimals)} {info.symbol}"
+
+    def base_units(self, text: str, name: str) -> int:
+        """Base units of decimal text; UsageError if it is finer than the token."""
+        return parse_money(text, self.market.info().decimals, name=name)
+
+
+def wrong_network(detail: str) -> ConfigurationError:
+    """The error that market, chain and configuration do not belong together."""
+    return ConfigurationError(
+        detail, hint="`suanli config show --origin` says where each setting comes from", code="wrong_network"
+    )
+
+
+def window_of(info: wire.MarketInfo, *, is_devnet: bool, wanted: int | None = None) -> int:
+    """The window W for a bid; ConfigurationError under ten minutes off a devnet, IntegrityError if it is absurd."""
+    window = wanted if wanted is not None else (DEVNET_WINDOW_S if is_devnet else WINDOW_S)
+    window = max(window, info.min_window)
+    if window < WINDOW_MIN_S and not is_devnet:
+        raise ConfigurationError(f"a window of {window} s is refused off a devnet", hint=f"at least {WINDOW_MIN_S} s")
+    if window > 30 * 86_400:
+        raise IntegrityError(f"the market asks for a window of {window} s", hint="use another market")
+    return window
