@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import nodejs
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = nodejs.ROOT
 CHAIN_ID = 31337
 START_TIMEOUT = 30.0
 
@@ -88,6 +89,31 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(timeout=10)
+
+
+def mnemonic_accounts(count: int = 10) -> list[LocalAccount]:
+    """The accounts that every development chain funds (the well-known test mnemonic)."""
+    Account.enable_unaudited_hdwallet_features()
+    words = " ".join(["test"] * 11 + ["junk"])
+    return [Account.from_mnemonic(words, account_path=f"m/44'/60'/0'/0/{index}") for index in range(count)]
+
+
+@contextmanager
+def start_hardhat_node(output: Path, port: int | None = None) -> Iterator[Anvil]:
+    """Runs `hardhat node` (automining, chain id 31337) while the context is open; `output` takes its files."""
+    chosen = free_port() if port is None else port
+    words = ["hardhat", "node", "--hostname", "127.0.0.1", "--port", str(chosen)]
+    environment = nodejs.environment() | {"SUANLI_HARDHAT_OUTPUT": str(output)}
+    with (output / "hardhat-node.log").open("wb") as log:
+        process = subprocess.Popen(
+            nodejs.command(words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment
+        )
+        try:
+            url = f"http://127.0.0.1:{chosen}"
+            wait_for_rpc(url, process)
+            yield Anvil(url, mnemonic_accounts(), process.pid)
+        finally:
+            stop_process(process)
 
 
 @contextmanager

@@ -6,8 +6,7 @@ Nothing here imports suanli_protocol but the compiled contracts, so that these t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, cast
 
 from eth_abi.abi import encode
@@ -112,6 +111,10 @@ class Ledger:
         """The newest block's time."""
         return int(self.web3.eth.get_block("latest")["timestamp"])
 
+    def time_of(self, receipt: TxReceipt) -> int:
+        """The time of the block that holds a transaction."""
+        return int(self.web3.eth.get_block(receipt["blockNumber"])["timestamp"])
+
     def digest(self, kind: str, fields: Sequence[tuple[str, str]], message: dict[str, Any]) -> Any:
         """eth_account's signable form of a paper in the escrow's domain."""
         domain = {
@@ -120,8 +123,7 @@ class Ledger:
             "chainId": self.web3.eth.chain_id,
             "verifyingContract": self.escrow.address,
         }
-        types = {kind: [{"name": name, "type": type_} for type_, name in fields]}
-        return encode_typed_data(domain, types, message)
+        return signable(domain, kind, fields, message)
 
     def sign(self, key: LocalAccount, kind: str, fields: Sequence[tuple[str, str]], message: dict[str, Any]) -> Any:
         """A compact signature (r, vs)."""
@@ -130,6 +132,19 @@ class Ledger:
     def struct_hash(self, kind: str, fields: Sequence[tuple[str, str]], message: dict[str, Any]) -> bytes:
         """eth_account's hash of the paper without the domain."""
         return bytes(self.digest(kind, fields, message).body)
+
+
+def signable(domain: dict[str, Any], kind: str, fields: Sequence[tuple[str, str]], message: dict[str, Any]) -> Any:
+    """eth_account's signable form of a struct in any domain."""
+    types = {kind: [{"name": name, "type": type_} for type_, name in fields]}
+    return encode_typed_data(domain, types, message)
+
+
+def sign_for(
+    domain: dict[str, Any], key: LocalAccount, kind: str, fields: Sequence[tuple[str, str]], message: dict[str, Any]
+) -> Any:
+    """An eth_account signature (v, r, s) in any domain."""
+    return key.sign_message(signable(domain, kind, fields, message))
 
 
 def compact(signed: Any) -> tuple[bytes, bytes]:
@@ -179,7 +194,6 @@ class Deal:
     rate: int = RATE
     opened_at: int = 0
     progress: int = 0
-    accepted: set[str] = field(default_factory=set)
 
     def opening(self) -> tuple[Any, ...]:
         """The entry of open()."""
@@ -239,6 +253,3 @@ class Deal:
         by_provider = self.ledger.sign(self.provider, "Receipt", RECEIPT_FIELDS, receipt)
         by_consumer = self.ledger.sign(self.consumer, "Receipt", RECEIPT_FIELDS, receipt)
         return self.lease, self.progress, amount, kind, evidence, by_provider, by_consumer
-
-
-ABI_OF_TESTS = Path(__file__).parent / "abi"
