@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from suanli_protocol import wire
 from suanli_protocol.archive import Source, pack
-from suanli_protocol.documents import OutputFile, Outputs, hex32
+from suanli_protocol.documents import OutputFile, Outputs, hex32, sha256
 from suanli_protocol.errors import IntegrityError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.messages import Delivered
@@ -22,10 +24,9 @@ from suanli_node.retry import persist
 SLOT = "outputs"
 
 
-def seal_outputs(
-    folder: LeaseFolder, sources: Iterable[Source], files: Iterable[OutputFile], recipient: bytes, lease: bytes
-) -> Outputs:
+def seal_outputs(folder: LeaseFolder, sources: Sequence[Source], recipient: bytes, lease: bytes) -> Outputs:
     """Pack and seal the outputs into the lease's folder; durable when this returns. UsageError names a bad source."""
+    files = [digested(source) for source in sources]
     with folder.outputs.open("w+b") as plain:
         manifest = pack(sources, plain)
         plain.seek(0)
@@ -35,6 +36,20 @@ def seal_outputs(
             os.fsync(sealed.fileno())
     folder.outputs.unlink()
     return Outputs(archive=manifest, sealed=hex32(digest), sealed_size=size, files=tuple(files))
+
+
+def digested(source: Source) -> OutputFile:
+    """Name, size and digest of a source; the run is over, so nothing writes to it any more."""
+    if not isinstance(source.content, Path):
+        data = source.content
+        return OutputFile(path=source.name, size=len(data), sha256=hex32(sha256(data)))
+    with open(source.content, "rb", opener=_no_link) as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        return OutputFile(path=source.name, size=file.tell(), sha256=hex32(digest))
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def deliver(

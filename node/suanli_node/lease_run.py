@@ -10,20 +10,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol, assert_never
 
 from suanli_protocol import wire
-from suanli_protocol.documents import JobDocument, Outputs
-from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
+from suanli_protocol.documents import JobDocument
+from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.sealing import Context, seal_bytes
 from suanli_protocol.signing import Domain, Signer
 
+from suanli_node.background import Background
 from suanli_node.delivery import deliver
 from suanli_node.intake import Intake, RunRefusedError
 from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
@@ -33,8 +33,12 @@ from suanli_node.retry import Halted, persist
 from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.runs import RunSpec, RunStatus, write_json
 from suanli_node.verification import Assignment, OnChain, ReadSeat, state_on_chain, stopped_at
+from suanli_node.workshop import Collection, Say
 
 CHAIN_LOOK_S = 5.0
+HOST_PAUSE_S = 1.0
+START_TRIES = 60
+HOST_AWAY = ("ray_host", "ray_stuck")
 JOB_WAIT_S = 300  # for the job document, which states all later time limits
 STARTUP_SECONDS_MAX = 3600
 REPORT_DETAIL_MAX = 500
@@ -51,8 +55,8 @@ class Runner(Protocol):
     def status(self, lease_id: str) -> RunStatus:
         """What is known; NotFoundError if it was never started."""
 
-    def wait(self, lease_id: str, timeout_s: float) -> RunStatus:
-        """The status once it is final or the time is over."""
+    def wait_change(self, seen: RunStatus, timeout_s: float) -> RunStatus:
+        """The status once phase or log differ from what was seen, or after the timeout."""
 
     def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
         """Whole entries from an offset."""
@@ -61,20 +65,23 @@ class Runner(Protocol):
         """SIGTERM, then SIGKILL."""
 
     def forget(self, lease_id: str) -> object:
-        """Delete what is left of a run."""
+        """Delete what is left of a run; ExecutionError while it lives."""
+
+    def runs(self) -> list[RunStatus]:
+        """All runs that were started and not forgotten."""
 
 
-class Workshop(Protocol):
-    """What prepares a run and collects what it left."""
+class Preparer(Protocol):
+    """What prepares a run and collects what it left: the workshop."""
 
-    def prepare(self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say) -> RunSpec:
+    def prepare(
+        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float
+    ) -> RunSpec:
         """Files and environment in place; the spec to start. RunRefusedError if that cannot be."""
 
-    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder) -> Outputs | None:
-        """The sealed outputs on disk; None if there are none. RunRefusedError if they cannot be taken."""
+    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
+        """The sealed outputs on disk. RunRefusedError if they cannot be taken."""
 
-
-Say = Callable[[Source, bytes], None]  # a piece of output of preparing the run, to the job's log
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,9 @@ class Services:
     market: MarketClient
     read_seat: ReadSeat
     runner: Runner
-    workshop: Workshop
+    workshop: Preparer
     receipts: Path
-    reports: ThreadPoolExecutor  # one thread: reports keep their order and never hold up a run
+    reports: Background  # one thread: reports keep their order and never hold up a run
     on_end: Callable[[LeaseRun], None]
 
 
@@ -209,7 +216,7 @@ class LeaseRun:
             self.record.consumer_key = intake.consumer_key
         deadline = begun + min(job.timeouts.startup, STARTUP_SECONDS_MAX)
         unpacked = intake.archive(job.archive, deadline) if job.archive else None
-        self.record.spec = services.workshop.prepare(self.assignment, job, unpacked, self._say)
+        self.record.spec = services.workshop.prepare(self.assignment, job, unpacked, self._say, deadline)
         self.folder.clear_inputs()
         self._check()
         return job
@@ -219,7 +226,7 @@ class LeaseRun:
         runner, run_id, spec = self._services.runner, self.record.run_id, self.record.spec
         assert spec is not None
         try:
-            runner.start(spec)
+            self._start(spec)
         except ExecutionError as error:
             self._stop_run()  # had it begun all the same, it shall not go on
             self._end_without_run(RunRefusedError(Reason.SANDBOX_FAILED, error.detail))
@@ -229,25 +236,59 @@ class LeaseRun:
             self._shipper.open_run()
         if self._stopped.is_set():
             self._stop_run()
-        status = runner.wait(run_id, CHAIN_LOOK_S)
-        while not status.final:
-            self._look_at_chain()
-            self._check_halt()
-            status = runner.wait(run_id, CHAIN_LOOK_S)
+        status = self._follow(runner.status(run_id))
         self.record.status, self.record.reason = status, status.reason or Reason.WORKER_LOST
         self.record.detail = status.detail
         self._save(Step.ENDED)
+
+    def _start(self, spec: RunSpec) -> None:
+        """Have the executor start the run; while its host cannot be reached, for a minute, again and again."""
+        for attempt in range(START_TRIES):
+            self._check_halt()
+            try:
+                self._services.runner.start(spec)
+                return
+            except (ExecutionError, TimedOutError) as error:
+                if attempt == START_TRIES - 1 or (isinstance(error, ExecutionError) and error.code not in HOST_AWAY):
+                    raise ExecutionError(error.detail, hint=error.hint, code=error.code) from error
+                log.warning("lease %s: %s", self.record.view.id, error.detail)
+                self._halt.wait(HOST_PAUSE_S)
+
+    def _follow(self, status: RunStatus) -> RunStatus:
+        """The final status. Meanwhile the log is shipped as it grows, and the chain is looked at now and then."""
+        next_look = time.monotonic() + CHAIN_LOOK_S
+        while not status.final:
+            if time.monotonic() >= next_look:
+                self._look_at_chain()
+                next_look = time.monotonic() + CHAIN_LOOK_S
+            self._check_halt()
+            try:
+                status = self._services.runner.wait_change(status, CHAIN_LOOK_S)
+            except (ExecutionError, TimedOutError) as error:
+                log.warning("lease %s: %s", self.record.view.id, error.detail)
+                self._halt.wait(HOST_PAUSE_S)
+                status = self._services.runner.status(self.record.run_id)
+            if self._shipper is not None:
+                self._shipper.look()
+        return status
 
     def _collect(self) -> None:
         job = self.record.job
         if job is not None and self.record.status is not None and self.record.status.exit_code is not None:
             try:
-                self.record.outputs = self._services.workshop.collect(self.assignment, job, self.folder)
+                found = self._services.workshop.collect(self.assignment, job, self.folder, self._say)
+                self.record.outputs = found.outputs
+                if found.refused:
+                    self._spoil(Reason.OUTPUT_REFUSED, "an output is no plain file")
             except RunRefusedError as refusal:
                 self._say(Source.NODE, f"{refusal.detail}\n".encode())
-                if self.record.reason == Reason.OK:
-                    self.record.reason = refusal.reason
+                self._spoil(refusal.reason, refusal.detail)
         self._save(Step.COLLECTED)
+
+    def _spoil(self, reason: Reason, detail: str) -> None:
+        """A job that ended well is failed after all; any other keeps its reason."""
+        if self.record.reason == Reason.OK:
+            self.record.reason, self.record.detail = reason, detail
 
     def _sign(self) -> None:
         services, record = self._services, self.record
@@ -342,7 +383,7 @@ class LeaseRun:
 
     def _report(self, phase: Phase, reason: str = "", detail: str = "") -> None:
         report = wire.Report(phase=phase, reason=reason, detail=detail[:REPORT_DETAIL_MAX])
-        self._services.reports.submit(self._send_report, report)
+        self._services.reports.submit(partial(self._send_report, report))
 
     def _send_report(self, report: wire.Report) -> None:
         try:

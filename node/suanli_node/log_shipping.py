@@ -31,7 +31,8 @@ SourceName = Literal["stdout", "stderr", "setup", "system"]
 
 CHUNK_BYTES = 128 * 1024  # of plain text; above the largest single entry in base64
 PAGE_CHUNKS = 8
-LOOK_S = 0.05
+PAGE_S = 0.02  # output within so short a time travels together
+LOOK_S = 0.2
 _NAMES: dict[Source, SourceName] = {
     Source.STDOUT: "stdout",
     Source.STDERR: "stderr",
@@ -84,6 +85,10 @@ class LogShipper:
     def start(self) -> None:
         """Begin to ship."""
         self._thread.start()
+
+    def look(self) -> None:
+        """There may be new output."""
+        self._wake.set()
 
     def open_run(self) -> None:
         """The setup log is complete; from now on the run's log is shipped."""
@@ -149,7 +154,8 @@ class LogShipper:
                 self._send(complete=finishing)
                 if finishing:
                     return
-                self._wake.wait(LOOK_S)
+                if self._wake.wait(LOOK_S) and not self._finishing.is_set():
+                    self._finishing.wait(PAGE_S)
                 self._wake.clear()
         except Halted:
             return

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from suanli_protocol.capacity import Prices
-from suanli_protocol.errors import ConfigurationError
-from suanli_protocol.units import parse_money
+from suanli_protocol.errors import ConfigurationError, UsageError
+from suanli_protocol.units import parse_cores, parse_mib, parse_money
 
 OFFER_VALID_S = 600
 BOND_BPS = 1000
+ADDRESS = re.compile(r"^0x[0-9a-fA-F]{40}$")
+NAME = re.compile(r"^[^\x00-\x1f\x7f]{1,200}$")
+REGION = re.compile(r"^([A-Z]{2}(-[A-Z0-9]{1,3})?)?$")
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,33 @@ class Settings:
     region: str = ""
     wanted: Wanted = Wanted()
     prices: PriceList = PriceList()
-    index: str = ""  # where environments get their packages: a URL or a folder of wheels; empty: none are prepared
+    index: str = ""  # where environments get their packages: a URL, a folder of wheels, "default"; empty: none are made
+    index_certificates: Path | None = None
     offer_valid_s: int = OFFER_VALID_S
     min_seconds: int = 1
     max_seconds: int = 86_400
     max_window: int = 86_400
     bond_bps: int = BOND_BPS
+
+
+def read_settings(given: dict[str, Any]) -> Settings:
+    """Settings from a command's options; UsageError names the one that makes no sense."""
+    wanted = Wanted(
+        cpu_milli=parse_cores(given["cpus"], name="--cpus") if given.get("cpus") else None,
+        memory_mib=parse_mib(given["memory"], name="--memory") if given.get("memory") else None,
+        disk_mib=parse_mib(given["disk"], name="--disk") if given.get("disk") else None,
+    )
+    names = {"core": "price_core", "memory_gib": "price_memory", "disk_gib": "price_disk"}
+    prices = PriceList(**{field: given[name] for field, name in names.items() if name in given})
+    plain = {field.name for field in fields(Settings)} - {"wanted", "prices"}
+    settings = Settings(**{name: given[name] for name in plain if name in given}, wanted=wanted, prices=prices)
+    if not NAME.match(settings.name):
+        raise UsageError(f"--name: {settings.name!r:.80} is no name", hint="write up to 200 printable characters")
+    if not ADDRESS.match(settings.escrow):
+        raise UsageError(f"--escrow: {settings.escrow!r} is not an address", hint="write 0x and 40 hex digits")
+    if not REGION.match(settings.region):
+        raise UsageError(f"--region: {settings.region!r} is no region", hint="write an ISO 3166-2 code such as CN-GD")
+    return settings
 
 
 @dataclass(frozen=True)
@@ -95,6 +121,11 @@ class StateFolder:
     def process(self) -> Path:
         """Which process serves this state, for `status`."""
         return self.path / "node.json"
+
+    @property
+    def selftest(self) -> Path:
+        """What the sandbox of the present engine held."""
+        return self.path / "selftest.json"
 
     @property
     def leases(self) -> Path:

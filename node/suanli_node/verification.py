@@ -14,12 +14,11 @@ from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes, Constraints, documents_digest
 from suanli_protocol.errors import IntegrityError, ProtocolError, SuanliError
+from suanli_protocol.escrow import CLOSED, UNUSED
 from suanli_protocol.lease import Clauses, Lease, Phase, Progress, lease_id, seat_word, terms
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Domain, verify
 
-NEVER_USED = bytes(32)
-CLOSED_WORD = bytes(31) + b"\x01"
 ReadSeat = Callable[[bytes], bytes]  # the escrow's word at a seat key, at the depth that the node trusts
 
 
@@ -92,7 +91,7 @@ def check_on_chain(assignment: Assignment, read_seat: ReadSeat) -> None:
     NotYetOnChainError if the seat was never used (wait), IntegrityError if it holds something else.
     """
     word = read_seat(assignment.lease.seat_key)
-    if word == NEVER_USED:
+    if word == UNUSED:
         raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(assignment.id)}")
     if word != seat_word(assignment.id, Progress()):
         raise IntegrityError(f"the escrow's word at the seat is not that of {wire.to_hex(assignment.id)}, running")
@@ -112,9 +111,9 @@ def state_on_chain(assignment: Assignment, read_seat: ReadSeat) -> OnChain:
     word = read_seat(assignment.lease.seat_key)
     if word == seat_word(assignment.id, Progress()):
         return OnChain.RUNNING
-    if word == CLOSED_WORD:
+    if word == CLOSED:
         return OnChain.CLOSED
-    return OnChain.UNKNOWN if word == NEVER_USED else OnChain.STOPPED
+    return OnChain.UNKNOWN if word == UNUSED else OnChain.STOPPED
 
 
 def stopped_at(assignment: Assignment, clock: int, read_seat: ReadSeat) -> int | None:

@@ -1,0 +1,119 @@
+"""The daemon: holds the key, dials out to market and chain, and drives every lease of this node.
+
+It listens on nothing. Market or chain may vanish for as long as they like; runs go on, and so do leases.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from suanli_protocol.errors import ChainError, MarketError, ProtocolError, SuanliError
+from suanli_protocol.market_client import MarketClient
+
+from suanli_node.identity import Identity
+from suanli_node.lease_desk import LeaseDesk
+from suanli_node.publisher import Publisher
+from suanli_node.retry import pauses
+from suanli_node.runs import write_json
+from suanli_node.settings import StateFolder
+
+RECONCILE_S = 30.0
+LOOK_S = 0.5
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Daemon:
+    """A node that was opened: `run` serves until `halt`."""
+
+    identity: Identity
+    state: StateFolder
+    market: MarketClient  # for events alone: a stream occupies its connection
+    desk: LeaseDesk
+    publisher: Publisher
+    halted: threading.Event
+    genesis: Callable[[], str]  # as the node's own endpoint says it
+    keep_engine: Callable[[], None]  # brings it up again if it has ended
+
+    def __post_init__(self) -> None:
+        self._failure: SuanliError | None = None
+
+    def run(self) -> None:
+        """Take up old leases, sell, serve; returns after `halt`. ChainError if the chain was reset under the node."""
+        self.desk.restore()
+        self._thread(self.publisher.keep, "publisher")
+        self._thread(self._follow_events, "events")
+        self._reconcile_for_ever()
+        self.desk.halt()
+        self.publisher.withdraw()
+        if self._failure is not None:
+            raise self._failure
+
+    def halt(self) -> None:
+        """End: the offer is withdrawn, nothing new is taken, runs go on in the executor."""
+        self.halted.set()
+
+    def _thread(self, work: Callable[[], None], name: str) -> None:
+        threading.Thread(target=work, name=name, daemon=True).start()
+
+    def _reconcile_for_ever(self) -> None:
+        while not self.halted.is_set():
+            self.desk.wanted.clear()
+            try:
+                self.keep_engine()
+                self.desk.reconcile()
+                self._check_genesis()
+            except SuanliError as error:
+                log.warning("leases could not be compared: %s", error.detail)
+            except Exception:
+                log.exception("leases could not be compared")
+            self._rest(RECONCILE_S)
+
+    def _rest(self, seconds: float) -> None:
+        """Until a look is wanted, the node halts, or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not self.halted.is_set() and not self.desk.wanted.is_set() and time.monotonic() < deadline:
+            self.halted.wait(LOOK_S)
+
+    def _follow_events(self) -> None:
+        """Handle events as they come, from where a former process stopped; reconnect for ever."""
+        waits = pauses()
+        while not self.halted.is_set():
+            try:
+                for event in self.market.events(after=self._read_cursor()):
+                    waits = pauses()
+                    if event.kind == "chain.reset":
+                        self._check_genesis()
+                    self.desk.handle(event)
+                    self._write_cursor(event.seq)
+            except (MarketError, ProtocolError, ChainError) as error:
+                pause = next(waits)
+                log.warning("events: %s; again in %.1f s", error.detail, pause)
+                self.halted.wait(pause)
+            except Exception:
+                log.exception("an event could not be handled")
+                self.halted.wait(next(waits))
+
+    def _check_genesis(self) -> None:
+        found = self.genesis()
+        if found != self.identity.genesis:
+            self._failure = ChainError(
+                f"the chain was reset: its genesis is {found}, not {self.identity.genesis}",
+                code="chain_reset",
+                hint=f"its leases are gone; start with a new --state, or delete {self.state.path}",
+            )
+            self.halt()
+
+    def _read_cursor(self) -> int:
+        try:
+            return int(json.loads(self.state.cursor.read_bytes())["after"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return 0
+
+    def _write_cursor(self, seq: int) -> None:
+        write_json(self.state.cursor, {"after": seq})

@@ -1,0 +1,146 @@
+"""The doctor: looks at everything that a node needs, one line each, with the fix for what is missing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from suanli_protocol import keystore
+from suanli_protocol.chain import Chain
+from suanli_protocol.errors import ConfigurationError, SuanliError
+from suanli_protocol.escrow import Escrow
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.units import format_mib, format_money
+
+from suanli_node.bubblewrap import Bubblewrap
+from suanli_node.environment import PackageIndex
+from suanli_node.executor import Executor, HostCapacity
+from suanli_node.identity import ChainFacts, identify
+from suanli_node.inventory import take_inventory
+from suanli_node.namespace import StateFolder as EngineFolder
+from suanli_node.selftest import selftest
+from suanli_node.settings import Settings, StateFolder
+
+DISK_MIB_MIN = 2048
+ENGINE_MEMORY_MIB = 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as JSON values."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All findings, in the order of the way that a job takes."""
+    return list(_findings(settings))
+
+
+def render_findings(findings: list[Finding]) -> str:
+    """One line each, and the fix below."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<10} {finding.detail}")
+        if not finding.ok and finding.hint:
+            lines.append(f"                 {finding.hint}")
+    return "\n".join(lines)
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    yield _look("sandbox", _bubblewrap)
+    yield _look("disk", lambda: _disk(settings.state))
+    yield _look("index", lambda: _index(settings))
+    yield _look("key", lambda: _key(settings))
+    with Chain(settings.chain) as chain:
+        yield _look("chain", lambda: f"chain {chain.chain_id()}, block {chain.block().number} at {chain.url}")
+        yield _look("escrow", lambda: _escrow(chain, settings))
+        yield _look("market", lambda: _market(chain, settings))
+        yield _look("funds", lambda: _funds(chain, settings))
+    yield _look("engine", lambda: _engine(settings))
+
+
+def _look(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except SuanliError as error:
+        return Finding(name, False, error.detail, error.hint)
+    except (ImportError, OSError) as error:
+        return Finding(name, False, str(error), "install the extra: pip install 'suanli[node]'")
+
+
+def _bubblewrap() -> str:
+    Bubblewrap().require()
+    return "bubblewrap and its call filter are here"
+
+
+def _disk(state: Path) -> str:
+    free = take_inventory(state).disk_mib
+    if free < DISK_MIB_MIN:
+        raise ConfigurationError(
+            f"{format_mib(free)} are free at {state}", hint=f"make room, at least {format_mib(DISK_MIB_MIN)}, or move it"
+        )
+    return f"{format_mib(free)} free at {state}"
+
+
+def _index(settings: Settings) -> str:
+    index = PackageIndex.parse(settings.index, settings.index_certificates)
+    return "environments are prepared" if index else "none set: jobs get no Python packages (--index)"
+
+
+def _key(settings: Settings) -> str:
+    if settings.password_file is None:
+        return f"{keystore.address(settings.keystore)}; its password will be asked for"
+    signer = keystore.load(settings.keystore, keystore.read_password(settings.password_file))
+    return f"{signer.address} can be unlocked"
+
+
+def _escrow(chain: Chain, settings: Settings) -> str:
+    facts = ChainFacts.read(chain, settings.escrow)
+    return f"{settings.escrow}, settles in {Escrow(chain, settings.escrow).token.symbol}, genesis {facts.genesis[:18]}…"
+
+
+def _market(chain: Chain, settings: Settings) -> str:
+    with MarketClient(settings.market) as market:
+        info = market.info()
+        identify(info, ChainFacts.read(chain, settings.escrow), settings.escrow, keystore.address(settings.keystore))
+        return f"{info.name} ({info.address}), fee {info.fee_bps / 100:g} %"
+
+
+def _funds(chain: Chain, settings: Settings) -> str:
+    escrow, account = Escrow(chain, settings.escrow), keystore.address(settings.keystore)
+    free, held = escrow.account(account).free, escrow.token.balance_of(account)
+    money = [format_money(amount, escrow.token.decimals) for amount in (free, held)]
+    if not free and not held:
+        raise ConfigurationError(
+            f"{account} has no {escrow.token.symbol}, so no bond can be locked",
+            hint=f"send it {escrow.token.symbol} (a devnet: suanli wallet fund) and a little coin for gas",
+        )
+    if not free and not chain.balance_wei(account):
+        raise ConfigurationError(f"{account} has no coin for the gas of its deposit", hint="send it a little coin")
+    return f"{money[0]} {escrow.token.symbol} free for bonds, {money[1]} in the wallet"
+
+
+def _engine(settings: Settings) -> str:
+    """Through the node's own engine if it runs, else through one that lives only for this check."""
+    state = StateFolder(settings.state.resolve())
+    if state.selftest.exists() and Executor(EngineFolder(state.executor)).host_lives():
+        return "the engine runs; its sandbox was tested when it started"
+    with tempfile.TemporaryDirectory(prefix="suanli-doctor-") as folder:
+        executor = Executor.start_or_attach(Path(folder), HostCapacity(1000, ENGINE_MEMORY_MIB))
+        try:
+            hidden = tuple(path.resolve() for path in (settings.keystore, settings.password_file) if path is not None)
+            held = selftest(executor, hidden, say=lambda _: None)
+        finally:
+            executor.shutdown()
+    return f"Ray starts; the sandbox holds all canaries: {', '.join(held)}"

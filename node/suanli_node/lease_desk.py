@@ -1,0 +1,211 @@
+"""The desk knows every lease of this node: it takes new ones after checking them, routes news, and reconciles.
+
+News from the market only says where to look. What is true of a lease is read from papers and from the chain.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from suanli_protocol import wire
+from suanli_protocol.capacity import Lanes
+from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
+from suanli_protocol.reasons import Reason
+
+from suanli_node.background import Background
+from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, stored_leases
+from suanli_node.lease_run import LeaseRun, Services
+from suanli_node.retry import pauses
+from suanli_node.settings import StateFolder
+from suanli_node.verification import (
+    Assignment,
+    NotYetOnChainError,
+    OnChain,
+    check_on_chain,
+    read_assignment,
+    state_on_chain,
+)
+
+TAKERS = 8
+CHAIN_TRIES = 8  # about six seconds for an endpoint that is a little behind the market's
+log = logging.getLogger(__name__)
+
+
+class NoRoomError(SuanliError):
+    """The lease would take more than is left of this node; it is tried again when another has ended."""
+
+    code, title, retryable = "no_room", "The node is full", True
+
+
+class LeaseDesk:
+    """All leases of one node. Thread-safe."""
+
+    def __init__(self, state: StateFolder, capacity: Lanes, services: Callable[[LeaseDesk], Services]) -> None:
+        self._state, self._capacity, self._services = state, capacity, services(self)
+        self._lock = threading.Lock()
+        self._runs: dict[str, LeaseRun] = {}  # by lease id
+        self._taking: set[str] = set()
+        self._halted = threading.Event()
+        self._takers = Background(TAKERS, "taker")
+        self._crowded = False  # a lease was put off for want of room
+        self.wanted = threading.Event()  # set when a look at all leases would be worth it
+
+    # From outside
+
+    def restore(self) -> None:
+        """Go on with every lease that a former process of this node left."""
+        for folder in stored_leases(self._state.leases):
+            try:
+                record = folder.load()
+                self._begin(record, self._read(record.view), folder)
+            except (SuanliError, ValueError, KeyError) as error:
+                log.error("the record in %s cannot be read and is left alone: %s", folder.path, error)
+
+    def handle(self, event: wire.Event) -> None:
+        """React to an event of the market; never waits for the network."""
+        if event.lease is None:
+            return
+        run = self._runs.get(event.lease)
+        match event.kind:
+            case "lease.opened" if run is None:
+                self._submit(event.lease)
+            case "lease.delivered" if run is not None:
+                run.ring()
+            case "lease.stopped" | "lease.settled" | "lease.released" if run is not None:
+                self._takers.submit(partial(self._quietly, self._compare, run))
+
+    def reconcile(self) -> None:
+        """Compare everything: leases that the market lists, leases that are known here, and what the executor runs."""
+        views = self._services.market.leases(state="open")
+        listed = {view.id for view in views}
+        for view in views:
+            known = self._runs.get(view.id)
+            if known is None:
+                self._submit(view.id, view)
+            elif known.record.step is not Step.POSTED and not known.alive:
+                self._resume(known)
+        for run in self.runs():
+            if run.record.view.id not in listed or run.record.step is Step.POSTED:
+                self._quietly(self._compare, run)
+        self._stop_strangers()
+
+    def runs(self) -> list[LeaseRun]:
+        """The leases that are not closed."""
+        with self._lock:
+            return list(self._runs.values())
+
+    def halt(self) -> None:
+        """Take nothing new and let go of all leases; their runs go on in the executor."""
+        self._halted.set()
+        self._takers.close()
+        for run in self.runs():
+            run.halt()
+
+    # Taking
+
+    def _submit(self, lease: str, view: wire.LeaseView | None = None) -> None:
+        with self._lock:
+            if lease in self._taking or lease in self._runs or self._halted.is_set():
+                return
+            self._taking.add(lease)
+        self._takers.submit(partial(self._take, lease, view))
+
+    def _take(self, lease: str, view: wire.LeaseView | None) -> None:
+        try:
+            if view is None:
+                view = self._services.market.lease(wire.from_hex(lease, size=32, name="lease"))
+            self._accept(lease, view)
+        except SuanliError as error:
+            log.warning("lease %s is not taken: %s", lease, error.detail)
+        except Exception:
+            log.exception("lease %s is not taken", lease)
+        finally:
+            with self._lock:
+                self._taking.discard(lease)
+
+    def _accept(self, lease: str, view: wire.LeaseView) -> None:
+        assignment = self._read(view)
+        if view.id != lease:
+            raise NotFoundError(f"the market answered with lease {view.id}")
+        self._await_chain(assignment)
+        record, folder = LeaseRecord(view), LeaseFolder(self._state.leases / view.id[2:])
+        self._begin(record, assignment, folder, is_new=True)
+        log.info("lease %s taken: number %d", lease, view.number)
+
+    def _read(self, view: wire.LeaseView) -> Assignment:
+        return read_assignment(view, self._services.signer.address, self._services.domain)
+
+    def _await_chain(self, assignment: Assignment) -> None:
+        """The market may be a moment ahead of this node's own endpoint."""
+        for _, pause in zip(range(CHAIN_TRIES), pauses(), strict=False):
+            try:
+                return check_on_chain(assignment, self._services.read_seat)
+            except NotYetOnChainError:
+                self._halted.wait(pause)
+        return check_on_chain(assignment, self._services.read_seat)
+
+    def _begin(self, record: LeaseRecord, assignment: Assignment, folder: LeaseFolder, *, is_new: bool = False) -> None:
+        run = LeaseRun(record, assignment, folder, self._services)
+        with self._lock:
+            if self._halted.is_set():
+                return
+            if is_new:
+                self._check_room(assignment)
+                folder.save(record)
+            self._runs[record.view.id] = run
+        run.start()
+
+    def _resume(self, stalled: LeaseRun) -> None:
+        log.info("lease %s goes on at %s", stalled.record.view.id, stalled.record.step)
+        self._begin(stalled.folder.load(), stalled.assignment, stalled.folder)
+
+    def _check_room(self, assignment: Assignment) -> None:
+        running = (run.assignment.need for run in self._runs.values() if run.record.running)
+        used = sum(running, start=Lanes())
+        if not self._capacity.covers(used + assignment.need):
+            self._crowded = True
+            raise NoRoomError(f"{assignment.need} do not fit beside the {used} in use of {self._capacity}")
+
+    # Comparing
+
+    def ended(self, run: LeaseRun) -> None:
+        """A lease's thread has come to its end: there may be room for another."""
+        if run.record.step is Step.CLOSED:
+            self._drop(run)
+        if self._crowded:
+            self._crowded = False
+            self.wanted.set()
+
+    def _compare(self, run: LeaseRun) -> None:
+        """Hold one lease against the chain."""
+        state = state_on_chain(run.assignment, self._services.read_seat)
+        if state is OnChain.CLOSED:
+            run.close()
+            self._drop(run)
+        elif state is OnChain.STOPPED:
+            run.stop()
+
+    def _drop(self, run: LeaseRun) -> None:
+        with self._lock:
+            self._runs.pop(run.record.view.id, None)
+
+    def _stop_strangers(self) -> None:
+        """Runs without a lease's folder are ended. A folder is there before its run, and outlives it."""
+        known = {path.name for path in self._state.leases.iterdir()}
+        for status in self._services.runner.runs():
+            if status.lease_id in known:
+                continue
+            if status.final:
+                self._services.runner.forget(status.lease_id)
+            else:
+                log.warning("run %s belongs to no lease and is stopped", status.lease_id)
+                self._services.runner.stop(status.lease_id, Reason.RELEASED)
+
+    def _quietly(self, compare: Callable[[LeaseRun], None], run: LeaseRun) -> None:
+        try:
+            compare(run)
+        except (ChainError, ExecutionError) as error:
+            log.warning("lease %s: %s", run.record.view.id, error.detail)
