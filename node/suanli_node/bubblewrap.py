@@ -100,6 +100,10 @@ class BubblewrapPrisoner:
         """True once the group refused a process."""
         return self._group.refused_processes() > 0
 
+    def out_of_memory(self) -> bool:
+        """True once the group's memory did not suffice."""
+        return self._group.memory_kills() > 0
+
     def send(self, number: signal.Signals) -> None:
         """Signal all processes but the cell's first, which is bubblewrap's own."""
         signal_all(self.usage().pids[1:], number)
@@ -111,18 +115,21 @@ class BubblewrapPrisoner:
 
     def ending(self) -> Ending:
         """Reap the cell. The exit code is what the job's program gave, 128 + n if signal n ended it."""
-        self._process.wait()
+        _, wait_status, outer = os.wait4(self._process.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(wait_status)
         self.kill()
-        # Orphaned by bubblewrap, the cell's first process is ours to reap, and it has reaped all others inside.
-        _, _, used = os.wait4(self._init, 0)
+        used = [outer]
+        with suppress(
+            ChildProcessError
+        ):  # bubblewrap itself reaped the cell's first process, which had reaped the rest
+            used.append(os.wait4(self._init, 0)[2])  # or it left that to us
         told = json_lines(read_all(self._status))
         code = next((line["exit-code"] for line in told if "exit-code" in line), None)
-        killed = self._group.memory_kills() > 0
-        refused = self.out_of_processes()
+        killed, refused = self.out_of_memory(), self.out_of_processes()
         self._group.remove()
         for descriptor in (self._status, self._init_handle, self.done):
             os.close(descriptor)
-        return Ending(code, int((used.ru_utime + used.ru_stime) * 1000), killed, refused)
+        return Ending(code, int(sum(one.ru_utime + one.ru_stime for one in used) * 1000), killed, refused)
 
 
 class _Start:

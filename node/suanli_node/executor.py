@@ -45,7 +45,7 @@ class Executor:
     """Starts, watches and stops runs on this node."""
 
     def __init__(self, state: StateFolder) -> None:
-        self._state = state
+        self.state = state
         self._link = HostLink(state.socket)
 
     @classmethod
@@ -55,14 +55,14 @@ class Executor:
         """An executor of the state folder's host, started if none lives. `mask`: what it may not read."""
         Bubblewrap().require()
         executor = cls(StateFolder(state.resolve()))
-        executor._state.create()
-        EnvironmentStore(executor._state.environments).empty()
+        executor.state.create()
+        EnvironmentStore(executor.state.environments).empty()
         executor._bring_up(capacity, mask, timeout_s)
         return executor
 
     def folder(self, lease_id: str) -> RunFolder:
         """The run's folder, made if need be: put the bundle into `.work` and `.inputs` before `start`."""
-        folder = RunFolder.under(self._state.runs, lease_id)
+        folder = RunFolder.under(self.state.runs, lease_id)
         folder.create()
         return folder
 
@@ -73,7 +73,7 @@ class Executor:
 
     def status(self, lease_id: str) -> RunStatus:
         """What is known of a run now; NotFoundError if it was never started."""
-        status = RunFolder.under(self._state.runs, lease_id).status()
+        status = RunFolder.under(self.state.runs, lease_id).status()
         if not status.final and not self.host_lives():
             return lost(status, "the node's Ray host ended under the run")
         return status
@@ -96,7 +96,7 @@ class Executor:
 
     def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
         """Log entries from an offset, and the offset to go on from; empty at the log's present end."""
-        return read_log(RunFolder.under(self._state.runs, lease_id).log, offset)
+        return read_log(RunFolder.under(self.state.runs, lease_id).log, offset)
 
     def stop(self, lease_id: str, reason: str) -> None:
         """Ask a run to stop: SIGTERM at once, SIGKILL after the grace."""
@@ -107,11 +107,11 @@ class Executor:
         with suppress(NotFoundError):
             if not self.status(lease_id).final:
                 raise ExecutionError(f"run {lease_id} is not over", hint="stop it first")
-        RunFolder.under(self._state.runs, lease_id).remove()
+        RunFolder.under(self.state.runs, lease_id).remove()
 
     def runs(self) -> list[RunStatus]:
         """All runs that were started here and not forgotten."""
-        folders = [RunFolder(path) for path in sorted(self._state.runs.iterdir())]
+        folders = [RunFolder(path) for path in sorted(self.state.runs.iterdir())]
         return [self.status(folder.path.name) for folder in folders if folder.started()]
 
     def health(self, *, probe: bool = False) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Executor:
 
     def host_lives(self) -> bool:
         """False only if the host's namespaces are gone, and with them everything that ran there."""
-        with self._state.lock.open("ab") as file:
+        with self.state.lock.open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -136,7 +136,7 @@ class Executor:
         if not self._gone_within(timeout_s):
             self._kill_host()
             if not self._gone_within(timeout_s):
-                raise ExecutionError("the Ray host does not end", hint=f"look into {self._state.log}")
+                raise ExecutionError("the Ray host does not end", hint=f"look into {self.state.log}")
         self._clear()
 
     def _bring_up(self, capacity: HostCapacity, mask: tuple[Path, ...], timeout_s: float) -> None:
@@ -147,14 +147,14 @@ class Executor:
                 return
             if process is not None and process.poll() is not None:
                 raise ExecutionError(f"the Ray host did not start: {self._last_words()}", code="ray_host",
-                                     hint=f"the whole story is in {self._state.log}")  # fmt: skip
+                                     hint=f"the whole story is in {self.state.log}")  # fmt: skip
             if process is None:
                 process = self._spawn(capacity, mask)
             time.sleep(0.05)
         raise TimedOutError(f"the Ray host did not answer within {timeout_s:.0f} s: {self._last_words()}")
 
     def _answers(self) -> bool:
-        if not self._state.socket.exists() or not self.host_lives():
+        if not self.state.socket.exists() or not self.host_lives():
             return False
         with suppress(SuanliError):
             self.health()
@@ -163,16 +163,16 @@ class Executor:
 
     def _spawn(self, capacity: HostCapacity, mask: tuple[Path, ...]) -> subprocess.Popen[bytes] | None:
         """Start the host in fresh namespaces; None if another daemon was quicker."""
-        lock = os.open(self._state.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(self.state.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             return None
         self._clear()
-        self._state.create()
-        command = [*namespaces(), *host_command(self._state, capacity, mask, lock)]
-        with self._state.log.open("wb") as log:
+        self.state.create()
+        command = [*namespaces(), *host_command(self.state, capacity, mask, lock)]
+        with self.state.log.open("wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
                 pass_fds=(lock,), env={"PATH": f"{Path(sys.executable).parent}:{os.defpath}:/usr/sbin:/sbin",
@@ -180,12 +180,12 @@ class Executor:
             )  # fmt: skip
         os.close(lock)
         began = psutil.Process(process.pid).create_time()
-        write_json(self._state.process, {"pid": process.pid, "began": began})
+        write_json(self.state.process, {"pid": process.pid, "began": began})
         return process
 
     def _last_words(self) -> str:
         with suppress(OSError):
-            return self._state.log.read_text(errors="replace").strip()[-500:]
+            return self.state.log.read_text(errors="replace").strip()[-500:]
         return ""
 
     def _gone_within(self, timeout_s: float) -> bool:
@@ -199,14 +199,14 @@ class Executor:
     def _kill_host(self) -> None:
         """Kill the host by its recorded pid, if that is still the same process."""
         with suppress(OSError, ValueError, psutil.NoSuchProcess):
-            record = json.loads(self._state.process.read_bytes())
+            record = json.loads(self.state.process.read_bytes())
             if psutil.Process(record["pid"]).create_time() == record["began"]:
                 os.kill(record["pid"], signal.SIGKILL)
 
     def _clear(self) -> None:
         """Remove what a dead host left."""
-        shutil.rmtree(self._state.ray, ignore_errors=True)
-        for path in (self._state.socket, self._state.process):
+        shutil.rmtree(self.state.ray, ignore_errors=True)
+        for path in (self.state.socket, self.state.process):
             path.unlink(missing_ok=True)
 
 

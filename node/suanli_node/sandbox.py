@@ -57,6 +57,9 @@ class Prisoner(Protocol):
     def out_of_processes(self) -> bool:
         """True once the kernel refused the job a process."""
 
+    def out_of_memory(self) -> bool:
+        """True once the kernel killed one of the job's processes for want of memory."""
+
     def send(self, number: signal.Signals) -> None:
         """Signal all of the job's processes."""
 

@@ -142,7 +142,8 @@ class _Supervision:
 
     def _check_memory(self, prisoner: Prisoner, tree: TreeUsage) -> None:
         limit = self._spec.memory_mib * MIB
-        if tree.resident_bytes > limit and proportional_bytes(tree.pids) > limit:
+        above = tree.resident_bytes > limit and proportional_bytes(tree.pids) > limit
+        if above or prisoner.out_of_memory():
             self._end_at_once(prisoner, Reason.MEMORY_EXCEEDED, f"more than {self._spec.memory_mib} MiB of memory")
 
     def _check_disk(self, prisoner: Prisoner, tree: TreeUsage) -> None:
