@@ -10,7 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
@@ -55,11 +55,20 @@ class QueueFullError(SuanliError):
 class Admission:
     """The only writer of the admission log."""
 
-    def __init__(self, store: Store, keeper: Keeper, log_: AdmissionLog, terms: checks.MarketTerms) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keeper: Keeper,
+        log_: AdmissionLog,
+        terms: checks.MarketTerms,
+        *,
+        catch_up: Callable[[], None],
+    ) -> None:
         self._store = store
         self._keeper = keeper
         self._log = log_
         self._terms = terms
+        self._catch_up = catch_up
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
 
@@ -123,7 +132,15 @@ class Admission:
             return intake.Past.of(session, [job.submission.id for job in jobs], self._terms.address)
 
     def _judge(self, jobs: Sequence[_Job]) -> None:
+        """Sets each paper's doubt. Before the chain's facts refuse one, the newest block is looked at."""
         papers = [job for job in jobs if isinstance(job.submission, OfferPaper | BidPaper)]
+        self._judge_papers(papers)
+        doubtful = [job for job in papers if job.doubt is not None and job.doubt.code in checks.CHAIN_REASONS]
+        if doubtful:
+            self._catch_up()
+            self._judge_papers(doubtful)
+
+    def _judge_papers(self, papers: Sequence[_Job]) -> None:
         accounts = self._keeper.accounts.get({job.submission.party for job in papers})
         now = self._keeper.now()
         for job in papers:

@@ -23,7 +23,7 @@ _BUCKET_S = TOLERANCE_S * 2
 class Gate:
     """Checks signed requests. A nonce is remembered for as long as its request could be accepted.
 
-    After a restart a request of the last minute could be sent again; as all writes are idempotent, that changes nothing.
+    After a restart a request of the last minute could be sent again; all writes are idempotent, so it changes nothing.
     """
 
     def __init__(self, domain: Domain, market: str) -> None:

@@ -84,7 +84,7 @@ def _wire(
         hub=hub,
         keeper=keeper,
         gate=Gate(escrow.domain, signer.address),
-        admission=Admission(store, keeper, AdmissionLog(signer, escrow.domain), terms),
+        admission=Admission(store, keeper, AdmissionLog(signer, escrow.domain), terms, catch_up=indexer.catch_up),
         rounds=rounds,
         chain_writer=chain_writer,
         indexer=indexer,

@@ -60,6 +60,9 @@ _KINDS: dict[int, type[SuanliError]] = {
 }
 
 
+CHAIN_REASONS = frozenset({Refusal.CONSUMER_FUNDS, Refusal.PROVIDER_FUNDS, Refusal.BID_COUNTER, Refusal.OFFER_COUNTER})
+
+
 def reason_name(code: int) -> str:
     """The stable text of a reason code: "bid_expired", "signature"."""
     kinds: tuple[type[IntEnum], ...] = (Refusal, ReasonCode)

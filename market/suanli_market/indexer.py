@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
 from sqlmodel import Session
 from suanli_protocol import wire
@@ -36,6 +37,15 @@ class ChainResetError(ChainError):
     code, title, http_status, retryable = "chain_reset", "The chain was reset", 503, False
 
 
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """The cursor's row, as this thread, its only writer, knows it."""
+
+    block: int
+    block_hash: bytes
+    opened: int
+
+
 class Indexer:
     """The thread that follows one escrow."""
 
@@ -57,13 +67,16 @@ class Indexer:
         self._stopping = False
         self._active_until = 0.0
         self._stepping = threading.Lock()
+        self._cursor = _Cursor(0, b"", 0)  # until `begin`
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
 
     def begin(self) -> None:
         """Takes up the chain at the cursor, then catches up with it; before `start`."""
         with self._store.read() as session:
-            cursor = session.get_one(CursorRow, 1)
-        self._keeper.advance(self._chain.block(cursor.block), None, [])
+            row = session.get_one(CursorRow, 1)
+        block = self._chain.block(row.block)
+        self._cursor = _Cursor(row.block, wire.from_hex(row.block_hash), row.opened)
+        self._keeper.advance(block, None, [])
         self.catch_up()
 
     def start(self) -> None:
@@ -113,9 +126,7 @@ class Indexer:
 
     def _step(self) -> bool:
         """One stretch of blocks; False if there was nothing new."""
-        with self._store.read() as session:
-            cursor = session.get_one(CursorRow, 1)
-        tip = self._tip()
+        cursor, tip = self._cursor, self._tip()
         self._check_same_chain(cursor, tip)
         if tip.number <= cursor.block:
             return False
@@ -128,6 +139,7 @@ class Indexer:
         with self._store.write() as session:
             step = self._projection.apply(session, events, times, cursor.opened)
             self._move(session, block, step.opened)
+        self._cursor = _Cursor(block.number, block.hash, step.opened)
         self._keeper.advance(block, step.touched, step.changes)
         if events:
             self._active_until = time.monotonic() + RESTLESS_S
@@ -146,12 +158,12 @@ class Indexer:
             return latest
         return self._chain.block(max(0, latest.number - self._confirmations))
 
-    def _check_same_chain(self, cursor: CursorRow, tip: Block) -> None:
+    def _check_same_chain(self, cursor: _Cursor, tip: Block) -> None:
         """ChainResetError unless the cursor's block is still the chain's. A step that brings nothing costs no call."""
         if tip.number < cursor.block:
             raise reset_error(f"the chain ends at block {tip.number}, block {cursor.block} was seen before")
         here = tip if tip.number == cursor.block else self._chain.block(cursor.block)
-        if wire.to_hex(here.hash) != cursor.block_hash:
+        if here.hash != cursor.block_hash:
             raise reset_error(f"block {cursor.block} is not the one that was seen before")
 
     def _halt(self, error: ChainResetError) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.escrow import Block
 
 from suanli_market.accounts import Accounts
-from suanli_market.book import Book, Change, View
+from suanli_market.book import Book, Change, Proposed, View
 from suanli_market.conditions import Facts
 
 
@@ -32,13 +32,15 @@ class Keeper:
         """Seconds of Unix UTC, never behind the known block's time: only block time moves money."""
         return max(int(time.time()), self._block_time)
 
-    def apply(self, changes: Iterable[Change], *, last_seq: int = 0) -> None:
+    def apply(self, changes: Sequence[Change], *, last_seq: int = 0) -> None:
         """Folds changes in; `last_seq` is the line of the log up to which the book now stands, if it moved."""
         with self._lock:
             self._last_seq = max(self._last_seq, last_seq)
+            news = [change for change in changes if not isinstance(change, Proposed)]
             for change in changes:
                 self._book.apply(change)
-        self.changed.set()
+        if news:
+            self.changed.set()
 
     def advance(self, block: Block, touched: set[str] | None, changes: Iterable[Change]) -> None:
         """Folds a step of the chain in: its changes and the accounts that it touched, at once."""

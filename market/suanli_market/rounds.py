@@ -59,6 +59,7 @@ class Rounds:
         self._decimals, self._symbol = decimals, symbol
         self._on_match = on_match
         self._open_since: float | None = None  # when bids began to compete
+        self._judged: set[bytes] = set()  # waiting bids that a round has considered
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
 
@@ -110,6 +111,9 @@ class Rounds:
             seed = keccak256(_hash_of(last) + head_at(session, view.last_seq))
         view = view.seeded(seed)
         clearing = self._policy.clear(bids, view.offers, view.facts)
+        self._judged &= {bid.id for bid in view.waiting}
+        if not clearing.proposals and self._judged.issuperset(clearing.unmatched):
+            return
         self._commit(view, clearing, {bid.id: bid for bid in bids}, last)
 
     def _due(self, view: View) -> Sequence[StandingBid]:
@@ -136,7 +140,9 @@ class Rounds:
             raise
         if not written:
             self._take_back(clearing)
-        elif clearing.proposals:
+            return
+        self._judged.update(clearing.unmatched)
+        if clearing.proposals:
             self._on_match()
 
     def _take_back(self, clearing: Clearing) -> None:
