@@ -56,6 +56,13 @@ def open_client(console: Console) -> Iterator[Client]:
     """The client of this command; closed at the end."""
     from suanli.client import Client
 
-    with Client(**flags()) as client:
+    given = flags()
+    with Client(
+        market=given.get("market"),
+        chain=given.get("chain"),
+        escrow=given.get("escrow"),
+        keystore=given.get("keystore"),
+        password_file=given.get("password_file"),
+    ) as client:
         client.on_notice = console.warn
         yield client

@@ -16,6 +16,7 @@ from suanli.failure import NOT_FINISHED
 if TYPE_CHECKING:
     from suanli.client import Client
     from suanli.handle import JobHandle
+    from suanli.record import Record
 
 
 @click.command()
@@ -62,11 +63,11 @@ def _refresh(console: Console, client: Client, handles: list[JobHandle]) -> None
             console.warn(f"{handle.record.short}: {error.detail}")
 
 
-def _elsewhere(console: Console, client: Client) -> list[object]:
+def _elsewhere(console: Console, client: Client) -> list[Record]:
     if not client.config.get("market") or not client.config.get("password_file"):
         return []
     try:
-        return list(client.adopt_leases())
+        return client.adopt_leases()
     except SuanliError as error:
         console.warn(f"the market's leases are not listed: {error.detail}")
         return []

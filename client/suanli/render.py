@@ -168,7 +168,7 @@ def _costs(item: Plan) -> list[tuple[str, str, str]]:
         (
             "price",
             money(chosen.price),
-            f"at most, for {format_duration(chosen.seconds)}; billed {billed}, {least} at least",
+            f"for all of {format_duration(chosen.seconds)}; billed {billed}, {least} at least",
         ),
         ("market fee", money(chosen.fee), f"{item.bid.fee_bps / 100:g} % of what is paid"),
         ("gas", money(0), "of open and settle: the market pays it"),

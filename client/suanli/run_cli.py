@@ -61,7 +61,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     suanli run -f job.yaml --dry-run
     suanli run --cpus 4 --memory 8GB --workdir . -- python train.py
 
-    Exits with 0, or: 4 no offer fits, 5 price or funds, 100 the job failed, 103 it was cancelled, 104 the provider failed.
+    Exits with 0, or: 4 no offer fits, 5 price or funds, 100 the job failed, 103 cancelled, 104 the provider failed.
     """
     console: Console = ctx.obj
     with open_client(console) as client:
@@ -71,7 +71,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
             handle = _submit(client, console, job, options)
         if handle is None:
             return
-        ctx.exit(follow(client, console, handle, options))
+        ctx.exit(follow(console, handle, options))
 
 
 def job_of(options: dict[str, Any]) -> Job:
@@ -178,7 +178,7 @@ def _again(options: dict[str, Any]) -> list[str]:
     return [join(["suanli", "run", *what, *command])]
 
 
-def follow(client: Client, console: Console, handle: JobHandle, options: dict[str, Any]) -> int:
+def follow(console: Console, handle: JobHandle, options: dict[str, Any]) -> int:
     """Goes with the job to its end (or until it is handed over) and returns the exit status that it earns."""
     from suanli.screen import Screen
     from suanli.session import is_sent, is_settled
@@ -282,7 +282,7 @@ def detached(handle: JobHandle) -> DetachedError:
     if record.phase == "new":
         return DetachedError(
             "the bid had not reached the market",
-            hint=f"suanli wait {record.short}    goes on\nsuanli cancel {record.short}",
+            hint=f"suanli wait {record.short}     to go on\nsuanli cancel {record.short}   to drop it",
         )
     goes_on = "the job goes on without you"
     if not is_sent(record):

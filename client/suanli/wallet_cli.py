@@ -72,7 +72,7 @@ def _must_be_free(path: Path) -> None:
     "--from",
     "source",
     type=click.Path(path_type=Path),
-    help="A 0600 file with the secret in hex; else it is asked for.",
+    help="A 0600 file with the secret in hex.",
 )
 @connection_options
 @output_options
