@@ -155,7 +155,8 @@ def a_state(
 
 def a_receipt(**fields: Any) -> Receipt:
     """A final receipt over one credit."""
-    return Receipt(**({"lease": b"\x01" * 32, "amount": CREDIT, "kind": 1, "evidence": b"\x02" * 32} | fields))
+    values: dict[str, Any] = {"lease": b"\x01" * 32, "amount": CREDIT, "kind": 1, "evidence": b"\x02" * 32}
+    return Receipt(**(values | fields))
 
 
 def some_usage(**fields: Any) -> Usage:
