@@ -178,7 +178,8 @@ interface ILeaseEscrow {
     event Linked(address indexed account, address indexed owner);
     event Bumped(address indexed account, uint32 counter);
     event Cancelled(bytes32 indexed seatKey, address indexed consumer, bytes32 seat, uint16 index);
-    /// @dev head = the hash of the newest round whose matches this call opens.
+    /// @dev Once per call of open; market = its caller (a market, or the owner of one); head = the hash of the newest
+    /// round whose matches this call opens.
     event Round(address indexed market, bytes32 head);
     /// @dev terms = rate << 160 | index << 8 | attempt. Clauses and Lease follow from the papers in the calldata of
     /// the transaction and the time of the block.
@@ -225,11 +226,13 @@ interface ILeaseEscrow {
     /// @notice Tombstones an unused seat. By the consumer or its owner.
     function cancel(address consumer, bytes32 seat, uint16 index) external;
 
-    /// @notice Opens leases from pairs of papers. A bad entry emits Refused and never touches its neighbours.
+    /// @notice Opens leases from pairs of papers. A bad entry emits Refused and never touches its neighbours. Several
+    /// fills of one bid are alternatives: the first that is good takes the seat. Checks run in the order of Refusal.
     function open(bytes32 head, Opening[] calldata openings) external;
     /// @notice Pays leases by receipts that both parties signed. By anyone. A bad entry emits SettlementRefused.
     function settle(Settlement[] calldata settlements) external;
-    /// @notice Nothing after clock = min(now, end) is billable. By provider, consumer, guard or the owner of one.
+    /// @notice Nothing after clock = min(now, end) is billable. By provider, consumer, guard or the owner of one; who
+    /// acts for the consumer or the guard counts as the consumer's side, even if it acts for the provider as well.
     function stop(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
     /// @notice The provider (or its owner) gives the lease back: refund; unless the consumer's side stopped it, the
     /// consumer also gets min(bond, floor(rate * minSeconds / 3600)) of the bond. Phases 0 and 1.
