@@ -76,7 +76,7 @@ class Bubblewrap:
         """Start the cell; it runs when this returns."""
         user = own_uid(cell.name) if is_true_root() else None
         if user is not None:
-            for folder in (cell.work, cell.out):
+            for folder in (cell.work, cell.inputs, cell.out):
                 give(folder, user)
         return _Start(cell, self._python, user).go()
 

@@ -46,6 +46,15 @@ def disk_usage(root: Path, *, bytes_max: int, files_max: int) -> DiskUsage:
     return DiskUsage(used, files)
 
 
+def make_folder(path: Path, mode: int) -> None:
+    """Make a folder with exactly this mode, whatever the umask; one that exists is left as it is."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return
+    path.chmod(mode)
+
+
 def open_up(root: Path) -> None:
     """Make folders and files readable for their owner, who may not be root; links are left alone."""
     if os.geteuid() != 0:

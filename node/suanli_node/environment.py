@@ -27,7 +27,7 @@ from suanli_protocol.errors import ConfigurationError, ExecutionError
 from suanli_protocol.reasons import Reason
 
 from suanli_node.bubblewrap import limiting, system_mounts
-from suanli_node.disk import disk_usage
+from suanli_node.disk import disk_usage, make_folder
 from suanli_node.requirements import check_requirements
 
 MIB = 2**20
@@ -127,10 +127,10 @@ class EnvironmentStore:
     @contextmanager
     def _draft(self) -> Iterator[Path]:
         draft = self._root / f".draft-{secrets.token_hex(8)}"
-        draft.mkdir(mode=0o700)
+        make_folder(draft, 0o700)
         try:
             for part in ("env", "home"):
-                (draft / part).mkdir(mode=0o755)
+                make_folder(draft / part, 0o755)
             yield draft
         finally:
             shutil.rmtree(draft, ignore_errors=True)

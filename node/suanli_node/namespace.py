@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from suanli_node.disk import make_folder
+
 RUNS = Path("/run/suanli/runs")
 ENVIRONMENTS = Path("/run/suanli/environments")
 PYTHON = Path("/run/suanli/python")
@@ -68,8 +70,7 @@ class StateFolder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         for part, mode in ((self.runs, 0o711), (self.environments, 0o711), (self.ray, 0o700)):
-            part.mkdir(exist_ok=True)
-            part.chmod(mode)
+            make_folder(part, mode)
 
 
 def enter(state: StateFolder, mask: list[Path]) -> None:

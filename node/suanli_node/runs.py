@@ -24,7 +24,7 @@ from typing import Any, Self
 from suanli_protocol.errors import ExecutionError, NotFoundError
 from suanli_protocol.reasons import Reason
 
-from suanli_node.disk import remove_tree
+from suanli_node.disk import make_folder, remove_tree
 from suanli_node.meter import Usage
 
 LEASE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
@@ -164,9 +164,9 @@ class RunFolder:
 
     def create(self) -> None:
         """Make the folders. Only the parent of all runs is closed to others: a job's own user must pass through."""
-        self.path.mkdir(mode=0o711, exist_ok=True)
+        make_folder(self.path, 0o711)
         for part in (self.work, self.inputs, self.out):
-            part.mkdir(mode=0o755, exist_ok=True)
+            make_folder(part, 0o755)
 
     def started(self) -> bool:
         """True if this run was ever started."""

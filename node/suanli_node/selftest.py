@@ -55,14 +55,16 @@ for folder in sys.argv[1:]:
 """
 
 PROCESSES = """
-import os, sys, time
+import os, sys
+waiting, parent_lives = os.pipe()
 for count in range(int(sys.argv[1])):
     try:
         pid = os.fork()
     except OSError:
         sys.exit(0)
     if pid == 0:
-        time.sleep(30)
+        os.close(parent_lives)
+        os.read(waiting, 1)
         os._exit(0)
 print(f"started {count + 1} processes")
 sys.exit(1)

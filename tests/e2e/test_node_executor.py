@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import signal
@@ -14,6 +15,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -22,7 +24,7 @@ from suanli_node.bubblewrap import is_true_root
 from suanli_node.collect import CollectLimits, collect
 from suanli_node.environment import EnvironmentStore, PackageIndex
 from suanli_node.executor import Executor, HostCapacity
-from suanli_node.runlog import Source, read_log
+from suanli_node.runlog import LogEntry, Source, read_log
 from suanli_node.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.selftest import canaries, selftest
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError
@@ -57,7 +59,8 @@ def a_run(executor: Executor, *argv: str, script: str = "", **wanted: object) ->
 
 
 def output(executor: Executor, lease_id: str) -> str:
-    entries, offset = [], 0
+    entries: list[LogEntry] = []
+    offset = 0
     while True:
         more, offset = executor.read_log(lease_id, offset)
         if not more:
@@ -205,8 +208,11 @@ def test_memory_of_many_processes_counts_together(executor: Executor) -> None:
 
 def test_fork_bomb_is_contained_and_leaves_nothing(executor: Executor) -> None:
     before = set(inhabitants(host_pid(executor)))
-    status, _ = finished(executor, "sh", "-c", "bomb() { bomb | bomb & }; bomb; sleep 20", processes=50, seconds=10)
-    assert status.reason == "process_limit"
+    status, _ = finished(executor, "sh", "-c", "bomb() { bomb | bomb & }; bomb; sleep 20", processes=50, seconds=5)
+    # Without a control group nobody counts the processes that the kernel refuses: they are refused all the same.
+    assert status.reason == "process_limit" or (not is_true_root() and status.reason == "timeout")
+    samples = executor.folder(status.lease_id).samples.read_text().splitlines()
+    assert max(json.loads(line)["processes"] for line in samples) <= 50 + 1 + 16
     left = set(inhabitants(host_pid(executor))) - before
     assert [psutil.Process(pid).cmdline() for pid in left if "bomb" in " ".join(psutil.Process(pid).cmdline())] == []
 
@@ -308,7 +314,8 @@ def test_no_files_of_the_host(executor: Executor, secret: Path, tmp_path: Path) 
 
 def test_the_host_itself_reads_no_keys(executor: Executor, secret: Path) -> None:
     inside = Path(f"/proc/{host_pid(executor)}/root{secret}")
-    assert list(inside.iterdir()) == []
+    with suppress(PermissionError):
+        assert list(inside.iterdir()) == []
     assert (secret / "key.json").read_text() == "a secret key"
     environment = Path(f"/proc/{host_pid(executor)}/environ").read_bytes().split(b"\0")
     assert {line.split(b"=")[0] for line in environment if line} <= {b"PATH", b"LANG"}
@@ -425,13 +432,24 @@ def test_run_that_ray_cannot_place_is_lost(executor: Executor) -> None:
     assert "did not place" in status.detail
 
 
+def appearing(cmdline: list[str]) -> psutil.Process:
+    """The process with this command line, once there is one."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cmdline"]):
+            if process.info["cmdline"] == cmdline:
+                return process
+        time.sleep(0.02)
+    raise AssertionError(f"{cmdline} did not start")
+
+
 def test_supervisor_that_dies_takes_its_job_along(executor: Executor) -> None:
     mark = f"2{secrets.randbelow(10**9)}"
     lease_id = a_run(executor, "sleep", mark)
     status = executor.status(lease_id)
     while status.phase is RunPhase.STARTING:
         status = executor.wait_change(status, WAIT_S)
-    (job,) = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", mark]]
+    job = appearing(["sleep", mark])
     supervisor = next(
         p for p in job.parents() if p.name().startswith("ray::") or "default_worker" in " ".join(p.cmdline())
     )

@@ -1,0 +1,79 @@
+"""Requirements: hashed pins of indexed packages pass, every other kind of line is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+from suanli_node.environment import PackageIndex, empty_name, environment_name
+from suanli_node.requirements import check_requirements
+from suanli_protocol.errors import ConfigurationError, ExecutionError
+
+HASH = "--hash=sha256:" + "ab" * 32
+
+
+def test_hashed_pins_pass() -> None:
+    text = f"""
+    # made by uv
+    numpy==2.3.1 \\
+        {HASH} \\
+        {HASH}
+        # via scipy
+    Some_Package[extra]==1.0.post1 ; python_version >= "3.11" {HASH}  # comment
+    """
+    assert check_requirements(text) == ["numpy==2.3.1", 'Some_Package[extra]==1.0.post1 ; python_version >= "3.11"']
+    assert check_requirements("# nothing\n\n") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("numpy==2.3.1", "no --hash"),
+        (f"numpy>=2 {HASH}", "one version"),
+        (f"numpy==2.* {HASH}", "one version"),
+        (f"numpy {HASH}", "one version"),
+        (f"numpy==1,==2 {HASH}", "one version"),
+        ("numpy==2.3.1 --hash=md5:" + "ab" * 16, "option"),
+        ("numpy==2.3.1 --hash=sha256:abcd", "option"),
+        (f"numpy==2.3.1 --global-option=x {HASH}", "option"),
+        (f"numpy @ https://example.org/numpy.whl {HASH}", "address"),
+        (f"git+https://example.org/numpy.git {HASH}", "address"),
+        (f"numpy @ file:///etc/passwd {HASH}", "address"),
+        (f"./numpy-1.0-py3-none-any.whl {HASH}", "path"),
+        (f"/etc/passwd {HASH}", "path"),
+        (f"numpy-1.0.tar.gz {HASH}", "path"),
+        ("-r other.txt", "option '-r'"),
+        ("-e .", "option '-e'"),
+        ("--index-url=https://example.org/simple", "option '--index-url'"),
+        ("--extra-index-url https://example.org/simple", "option '--extra-index-url'"),
+        ("--find-links /", "option '--find-links'"),
+        (f"bad name==1 {HASH}", "bad name"),
+        (f"--index-url=https://example.org \\\n numpy==1 {HASH}", "option '--index-url'"),
+    ],
+)
+def test_everything_else_is_refused_by_name(line: str, said: str) -> None:
+    with pytest.raises(ExecutionError, match=said) as caught:
+        check_requirements(f"good==1.0 {HASH}\n{line}\n")
+    assert caught.value.code == "environment_failed"
+    assert caught.value.hint
+
+
+def test_size_is_limited() -> None:
+    with pytest.raises(ExecutionError, match="exceed"):
+        check_requirements("#" * 2**21)
+
+
+def test_name_depends_on_the_text() -> None:
+    assert environment_name("a") != environment_name("b")
+    assert environment_name("") == empty_name()
+
+
+def test_index_settings(tmp_path: object) -> None:
+    assert PackageIndex.parse("") is None
+    index = PackageIndex.parse("https://user:secret@example.org/simple")
+    assert index is not None
+    assert "secret" not in " ".join([*index.options(), *index.mounts()])
+    assert index.variables() == {"UV_DEFAULT_INDEX": "https://user:secret@example.org/simple"}
+    folder = PackageIndex.parse(str(tmp_path))
+    assert folder is not None
+    assert folder.options() == ["--no-index", "--find-links", str(tmp_path)]
+    with pytest.raises(ConfigurationError):
+        PackageIndex.parse("/no/such/folder")
