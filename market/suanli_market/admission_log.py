@@ -64,30 +64,46 @@ class AdmissionLog:
         last = tip.seq + len(entries)
         message = Head(self._signer.address, tip.seq + 1, last, head, at)
         signature = self._signer.sign(self._domain, message)
-        head_row = HeadRow(
-            last_seq=last,
-            first_seq=tip.seq + 1,
-            previous=wire.to_hex(tip.head),
-            head=wire.to_hex(head),
-            at=at,
-            signature=wire.to_hex(signature),
-        )
+        head_row = {
+            "last_seq": last,
+            "first_seq": tip.seq + 1,
+            "previous": wire.to_hex(tip.head),
+            "head": wire.to_hex(head),
+            "at": at,
+            "signature": wire.to_hex(signature),
+        }
+        paths = [[wire.to_hex(node) for node in merkle_path(leaves, i)] for i in range(len(leaves))]
         rows = [
-            EntryRow(
-                seq=entry.seq,
-                kind=int(entry.kind),
-                paper=wire.to_hex(entry.paper),
-                reason=int(entry.reason),
-                received_at=at,
-                last_seq=last,
-                path=json.dumps([wire.to_hex(sibling) for sibling in merkle_path(leaves, i)]),
-                detail=lines[i].detail,
-            )
-            for i, entry in enumerate(entries)
+            {
+                "seq": entry.seq,
+                "kind": int(entry.kind),
+                "paper": wire.to_hex(entry.paper),
+                "reason": int(entry.reason),
+                "received_at": at,
+                "last_seq": last,
+                "path": json.dumps(path),
+                "detail": line.detail,
+            }
+            for entry, path, line in zip(entries, paths, lines, strict=True)
         ]
-        session.execute(insert(HeadRow), [head_row.model_dump()])
-        session.execute(insert(EntryRow), [row.model_dump() for row in rows])
-        return Tip(last, head), [_acknowledgement(row, head_row, self._signer.address) for row in rows]
+        session.execute(insert(HeadRow), [head_row])
+        session.execute(insert(EntryRow), rows)
+        common = {
+            "previous": head_row["previous"],
+            "head": wire.paper_to_json(message),
+            "signature": head_row["signature"],
+        }
+        acks = [
+            {
+                "entry": wire.paper_to_json(entry),
+                "path": path,
+                "index": i,
+                "paper": wire.to_hex(entry.paper),
+                **common,
+            }
+            for i, (entry, path) in enumerate(zip(entries, paths, strict=True))
+        ]
+        return Tip(last, head), acks
 
 
 def entry_json(row: EntryRow) -> wire.Json:

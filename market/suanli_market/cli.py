@@ -10,6 +10,7 @@ from typing import Any
 import click
 from suanli_protocol.errors import SuanliError
 
+SWITCH_S = 0.001  # requests need not wait five milliseconds for a thread that hashes
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -45,6 +46,7 @@ def main() -> None:
 def serve(log_level: str, **options: Any) -> None:
     """Serve the market over HTTP until SIGTERM."""
     _log_to_stderr(log_level)
+    sys.setswitchinterval(SWITCH_S)
     from suanli_protocol.wire import read_address
 
     from suanli_market.bootstrap import build

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import insert
 from sqlmodel import Session, col, select
@@ -18,6 +19,8 @@ from suanli_market.events import note
 from suanli_market.papers import BidPaper, OfferPaper
 from suanli_market.submissions import Submission, Withdrawal
 from suanli_market.tables import BidRow, EntryRow, OfferRow
+
+Row = dict[str, Any]  # inserted in bulk: the ORM's objects would cost more than the signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,39 +59,44 @@ def insert_papers(session: Session, admitted: Sequence[tuple[Submission, int]], 
     offers = [_offer_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, OfferPaper)]
     bids = [_bid_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, BidPaper)]
     if offers:
-        session.execute(insert(OfferRow), [row.model_dump() for row in offers])
+        session.execute(insert(OfferRow), offers)
     if bids:
-        session.execute(insert(BidRow), [row.model_dump() for row in bids])
+        session.execute(insert(BidRow), bids)
     for bid in bids:
-        note(session, [bid.consumer], "bid.queued", bid=bid.id)
+        note(session, [bid["consumer"]], "bid.queued", bid=bid["id"])
 
 
-def _offer_row(paper: OfferPaper, seq: int, at: int) -> OfferRow:
-    return OfferRow(
-        id=wire.to_hex(paper.id),
-        seq=seq,
-        provider=paper.party,
-        paper=json.dumps(wire.paper_to_json(paper.paper)),
-        signature=wire.to_hex(paper.signature),
-        attributes=paper.attributes.canonical().decode(),
-        valid_until=paper.paper.valid_until,
-        received_at=at,
-    )
+def _offer_row(paper: OfferPaper, seq: int, at: int) -> Row:
+    return {
+        "id": wire.to_hex(paper.id),
+        "seq": seq,
+        "provider": paper.party,
+        "paper": json.dumps(wire.paper_to_json(paper.paper)),
+        "signature": wire.to_hex(paper.signature),
+        "attributes": paper.attributes.canonical().decode(),
+        "valid_until": paper.paper.valid_until,
+        "received_at": at,
+        "state": "open",
+    }
 
 
-def _bid_row(paper: BidPaper, seq: int, at: int) -> BidRow:
-    return BidRow(
-        id=wire.to_hex(paper.id),
-        seq=seq,
-        consumer=paper.party,
-        seat=wire.to_hex(paper.paper.seat),
-        paper=json.dumps(wire.paper_to_json(paper.paper)),
-        signature=wire.to_hex(paper.signature),
-        constraints=paper.constraints.canonical().decode(),
-        job_digest=wire.to_hex(paper.job_digest),
-        valid_until=paper.paper.valid_until,
-        received_at=at,
-    )
+def _bid_row(paper: BidPaper, seq: int, at: int) -> Row:
+    return {
+        "id": wire.to_hex(paper.id),
+        "seq": seq,
+        "consumer": paper.party,
+        "seat": wire.to_hex(paper.paper.seat),
+        "paper": json.dumps(wire.paper_to_json(paper.paper)),
+        "signature": wire.to_hex(paper.signature),
+        "constraints": paper.constraints.canonical().decode(),
+        "job_digest": wire.to_hex(paper.job_digest),
+        "valid_until": paper.paper.valid_until,
+        "received_at": at,
+        "state": "queued",
+        "reason": "",
+        "rejections": "[]",
+        "judged": False,
+    }
 
 
 def withdrawal_line(session: Session, withdrawal: Withdrawal) -> Line:

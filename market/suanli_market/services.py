@@ -53,7 +53,7 @@ class Services:
         self.store.close()
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
