@@ -1,0 +1,342 @@
+"""A node as it serves: real chain, market, Ray and sandbox; the consumer follows a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from suanli_protocol import billing, wire
+from suanli_protocol.documents import Constraints, Evidence, JobDocument, hex32
+from suanli_protocol.lease import Clauses, Lease, Progress, ask_up, lease_id, terms
+from suanli_protocol.messages import Bid, Offer, Receipt
+from suanli_protocol.signing import verify
+from support.builders import a_need
+from support.devnet import Anvil, free_port
+from support.liar import LyingMarket
+from support.market import MarketProcess, World, a_world, market_key, serve_command, signed_bid, start_market
+from support.node import Consumer, NodeHome, NodeProcess, a_node_home, an_archive, eventually, start_node
+
+pytestmark = pytest.mark.e2e
+SMALL = a_need(cpu_milli=500, memory_mib=256, disk_mib=64).pack()
+
+
+@dataclass
+class Street:
+    """A market with one node on it."""
+
+    world: World
+    market: MarketProcess
+    home: NodeHome
+    node: NodeProcess
+
+    def consumer(self) -> Consumer:
+        """A new funded consumer."""
+        signer = self.world.party().signer
+        return Consumer(self.world, signer, self.market.client(signer), self.market.address)
+
+
+@pytest.fixture(scope="module")
+def world(anvil: Anvil) -> World:
+    return a_world(anvil)
+
+
+@pytest.fixture(scope="module")
+def market(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketProcess]:
+    folder = tmp_path_factory.mktemp("market")
+    key, password, _ = market_key(world, folder / "key")
+    with start_market(serve_command(world, key, password, folder / "data")) as market:
+        yield market
+
+
+@pytest.fixture(scope="module")
+def street(world: World, market: MarketProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    home = a_node_home(world, tmp_path_factory.mktemp("node"))
+    try:
+        with start_node(home.command(market.url)) as node:
+            yield Street(world, market, home, node)
+    finally:
+        home.down()
+
+
+def terms_of(view: wire.LeaseView) -> tuple[Lease, Clauses, Offer]:
+    bid, offer = wire.paper_from_json(Bid, view.bid), wire.paper_from_json(Offer, view.offer)
+    return *terms(bid, offer, rate=int(view.rate), opened_at=view.opened_at), offer
+
+
+def check_receipt(
+    street: Street, view: wire.LeaseView, job: JobDocument, receipt: Receipt, evidence: Evidence, signature: str
+) -> None:
+    """The receipt is the node's, names the evidence, and is over what the shared bill says."""
+    verify(street.world.escrow.domain, receipt, wire.from_hex(signature), street.node.address)
+    assert receipt.evidence == evidence.digest()
+    lease, clauses, offer = terms_of(view)
+    bill = billing.due(lease, clauses, offer, job.billing, evidence.usage)
+    assert (receipt.amount, evidence.billed_seconds) == (bill.amount, bill.billed_seconds)
+
+
+def settled(consumer: Consumer, view: wire.LeaseView) -> wire.LeaseView | None:
+    found = consumer.market.lease(bytes.fromhex(view.id[2:]))
+    return found if found.state == "settled" else None
+
+
+def test_a_lease_runs_is_billed_settled_and_forgotten(street: Street, tmp_path: Path) -> None:
+    consumer = street.consumer()
+    archive, manifest = an_archive(
+        {
+            "work/main.py": b"import sys\nprint(open('/in/data/n').read().strip() * 2)\nprint('oh', file=sys.stderr)\n"
+            b"open('/out/answer.txt', 'w').write('42')\nopen('made.json', 'w').write('{}')\n",
+            "in/data/n": b"6\n",
+        }
+    )
+    command = {"argv": ("python3", "main.py")}
+    job = consumer.a_job(command=command, archive=manifest, outputs=("made.json", "missing.txt"), billing="usage")
+    view = consumer.run(job, archive, need=SMALL)
+    receipt, evidence, signature = consumer.receipt(view)
+    assert (receipt.kind, evidence.reason, evidence.exit_code) == (1, "ok", 0)
+    check_receipt(street, view, job, receipt, evidence, signature)
+    assert consumer.text(view, "stdout") == "66\n"
+    assert consumer.text(view, "stderr") == "oh\n"
+    assert "missing.txt is missing" in consumer.text(view, "system")
+    assert consumer.log(view)[1] == evidence.log.sha256
+    assert consumer.outputs(view, evidence, tmp_path) == {"out/answer.txt": b"42", "made.json": b"{}"}
+    consumer.countersign(view, receipt)
+    found = eventually(lambda: settled(consumer, view), "the settlement")
+    assert int(found.paid) == receipt.amount
+    eventually(lambda: not (street.home.state / "leases" / view.id[2:]).exists(), "forgetting the lease")
+    eventually(lambda: not (street.home.state / "executor" / "runs" / view.id[2:]).exists(), "forgetting the run")
+    kept = json.loads((street.home.state / "receipts" / f"{view.id[2:]}.json").read_text())
+    assert kept["receipt"] == wire.paper_to_json(receipt)
+
+
+def test_a_failing_job_is_billed_as_failed(street: Street) -> None:
+    consumer = street.consumer()
+    job = consumer.a_job("echo broken >&2; exit 3")
+    view = consumer.run(job, need=SMALL)
+    receipt, evidence, signature = consumer.receipt(view)
+    assert (receipt.kind, evidence.reason, evidence.exit_code) == (2, "exit_nonzero", 3)
+    assert receipt.amount > 0
+    check_receipt(street, view, job, receipt, evidence, signature)
+    assert evidence.outputs is None
+    consumer.countersign(view, receipt)
+
+
+def test_a_job_that_takes_too_long_is_ended(street: Street) -> None:
+    consumer = street.consumer()
+    job = consumer.a_job("echo begun; sleep 60", timeouts={"execution": 1})
+    view = consumer.run(job, need=SMALL)
+    receipt, evidence, signature = consumer.receipt(view)
+    assert (receipt.kind, evidence.reason) == (2, "timeout")
+    check_receipt(street, view, job, receipt, evidence, signature)
+    consumer.countersign(view, receipt)
+
+
+def test_a_stop_on_the_chain_ends_the_run_and_the_bill(street: Street) -> None:
+    consumer = street.consumer()
+    job = consumer.a_job("echo begun; sleep 120")
+    view = consumer.run(job, need=SMALL)
+    eventually(lambda: "begun" in consumer.text(view), "the first output, while the job runs")
+    lease, clauses, _ = terms_of(view)
+    street.world.escrow.stop(consumer.signer, lease, clauses, Progress())
+    receipt, evidence, signature = consumer.receipt(view)
+    assert (receipt.kind, evidence.reason) == (2, "stopped")
+    check_receipt(street, view, job, receipt, evidence, signature)
+    stopped = consumer.market.lease(bytes.fromhex(view.id[2:]))
+    assert stopped.stopped_at is not None
+    assert evidence.started_at is not None
+    assert evidence.usage.wall_ms <= max(0, stopped.stopped_at - evidence.started_at) * 1000
+    consumer.countersign(view, receipt)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "unknown key": ({"gpus": 2}, "bad_job", "gpus"),
+    "unknown kind": ({"kind": "wasm"}, "bad_job", "kind"),
+    "two commands": ({"command": {"argv": ["true"], "shell": "true"}}, "bad_job", "exactly one"),
+    "no environments here": (
+        {"python": {"version": "3.11", "requirements": hex32(bytes(32))}},
+        "bad_job",
+        "brings no archive",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_job_that_cannot_run_is_refused_by_name_and_costs_nothing(street: Street, fault: str) -> None:
+    members, reason, words = REFUSED[fault]
+    consumer = street.consumer()
+
+    class Loose(JobDocument):
+        """A document that says what it likes."""
+
+        def canonical(self) -> bytes:
+            return json.dumps({**self.to_json(), **members}, sort_keys=True, separators=(",", ":")).encode()
+
+    job = Loose(**dict(consumer.a_job("true")))
+    view = consumer.run(job, need=SMALL)
+    receipt, evidence, _ = consumer.receipt(view)
+    assert (receipt.kind, receipt.amount, evidence.reason, evidence.exit_code) == (2, 0, reason, None)
+    assert words in consumer.text(view, "system")
+    assert consumer.log(view)[1] == evidence.log.sha256
+    consumer.countersign(view, receipt)
+    assert int(eventually(lambda: settled(consumer, view), "the settlement").paid) == 0
+
+
+def test_an_archive_that_is_not_the_named_one_is_refused(street: Street) -> None:
+    consumer = street.consumer()
+    archive, manifest = an_archive({"work/a": b"honest"})
+    other, _ = an_archive({"work/a": b"forged"})
+    assert len(other) == len(archive)
+    job = consumer.a_job("cat a", archive=manifest)
+    view = consumer.run(job, other, need=SMALL)
+    receipt, evidence, _ = consumer.receipt(view)
+    assert (receipt.amount, evidence.reason) == (0, "bad_job")
+    assert "not the one that the job document names" in consumer.text(view, "system")
+    consumer.countersign(view, receipt)
+
+
+def test_an_output_that_is_a_link_is_left_behind(street: Street, tmp_path: Path) -> None:
+    consumer = street.consumer()
+    job = consumer.a_job('ln -s /etc/shadow "$SUANLI_OUTPUT_DIR/x"; echo 1 > "$SUANLI_OUTPUT_DIR/y"')
+    view = consumer.run(job, need=SMALL)
+    receipt, evidence, _ = consumer.receipt(view)
+    assert evidence.reason == "output_refused"
+    assert consumer.outputs(view, evidence, tmp_path) == {"out/y": b"1\n"}
+    assert "out/x is a symbolic link" in consumer.text(view, "system")
+    consumer.countersign(view, receipt)
+
+
+def test_a_killed_daemon_finds_its_run_again(world: World, market: MarketProcess, tmp_path: Path) -> None:
+    home = a_node_home(world, tmp_path)
+    signer = world.party().signer
+    consumer = Consumer(world, signer, market.client(signer), market.address)
+    try:
+        with start_node(home.command(market.url, "--price-core", "0.001")) as first:
+            job = consumer.a_job("echo begun; sleep 8; echo ended")
+            view = consumer.run(job, need=SMALL)
+            assert wire.paper_from_json(Offer, view.offer).provider == first.address
+            eventually(lambda: "begun" in consumer.text(view), "the first output")
+            first.kill()
+        with start_node(home.command(market.url, "--price-core", "0.001")) as second:
+            receipt, evidence, signature = consumer.receipt(view)
+            verify(world.escrow.domain, receipt, wire.from_hex(signature), second.address)
+            assert evidence.reason == "ok"
+            assert consumer.text(view, "stdout") == "begun\nended\n"
+            assert consumer.log(view)[1] == evidence.log.sha256
+            second.kill()
+        with start_node(home.command(market.url, "--price-core", "0.001")):
+            consumer.countersign(view, receipt)
+            eventually(lambda: settled(consumer, view), "the settlement")
+            eventually(lambda: not (home.state / "leases" / view.id[2:]).exists(), "forgetting the lease")
+            assert consumer.receipt(view)[0] == receipt
+        assert not [offer for offer in consumer.market.offers() if offer.offer["provider"] == home.signer.address]
+    finally:
+        assert "engine: ended" in home.down()
+
+
+def test_the_market_may_vanish_and_come_back(world: World, tmp_path: Path) -> None:
+    key, password, _ = market_key(world, tmp_path / "key")
+    command = serve_command(world, key, password, tmp_path / "data", "--port", str(free_port()))
+    home = a_node_home(world, tmp_path / "node")
+    signer = world.party().signer
+    try:
+        with start_market(command) as market, start_node(home.command(market.url)) as node:
+            consumer = Consumer(world, signer, market.client(signer), market.address)
+            view = consumer.run(consumer.a_job("echo begun; sleep 4; echo ended"), need=SMALL)
+            eventually(lambda: "begun" in consumer.text(view), "the first output")
+            market.process.kill()
+            market.process.wait()
+            eventually(lambda: any("next try" in line for line in node.log), "a retry")
+            with start_market(command):
+                _, evidence, _ = consumer.receipt(view)
+                assert evidence.reason == "ok"
+                assert consumer.text(view, "stdout") == "begun\nended\n"
+                assert node.process.poll() is None
+    finally:
+        home.down()
+
+
+def test_a_node_starts_before_its_market(world: World, tmp_path: Path) -> None:
+    key, password, _ = market_key(world, tmp_path / "key")
+    port = free_port()
+    command = serve_command(world, key, password, tmp_path / "data", "--port", str(port))
+    home = a_node_home(world, tmp_path / "node")
+    try:
+        with start_node(home.command(f"http://127.0.0.1:{port}"), wait=False) as node:
+            eventually(lambda: any("meeting the market" in line for line in node.log), "a retry")
+            with start_market(command) as market:
+                consumer = market.client()
+                eventually(lambda: consumer.offers(), "the offer")
+                node.process.terminate()
+                assert node.process.wait(timeout=30) == 0
+                assert consumer.offers() == []
+    finally:
+        home.down()
+
+
+def phantom(world: World, consumer: Consumer, offer: wire.OfferView, job: JobDocument) -> wire.Json:
+    """A lease out of true papers that nobody opened."""
+    constraints = Constraints(salt="00" * 16)
+    signed = signed_bid(world, consumer.signer, consumer.market_address, job=job, constraints=constraints, need=SMALL)
+    bid, sold = wire.paper_from_json(Bid, signed.bid), wire.paper_from_json(Offer, offer.offer)
+    rate, opened_at = ask_up(bid, sold), world.chain.block().timestamp
+    lease, _ = terms(bid, sold, rate=rate, opened_at=opened_at)
+    return {
+        "id": hex32(lease_id(lease)), "number": 99, "bid": signed.bid, "bidSignature": signed.signature,
+        "offer": offer.offer, "offerSignature": offer.signature, "attributes": offer.attributes,
+        "constraints": signed.constraints, "jobDigest": signed.job_digest, "rate": str(rate), "index": 0, "attempt": 1,
+        "openedAt": opened_at, "block": 1, "blockHash": hex32(bytes(32)), "transaction": hex32(bytes(32)),
+        "state": "open", "phase": "leased",
+    }  # fmt: skip
+
+
+def test_nothing_runs_for_a_market_that_lies(world: World, market: MarketProcess, tmp_path: Path) -> None:
+    home = a_node_home(world, tmp_path)
+    signer = world.party().signer
+    consumer = Consumer(world, signer, market.client(signer), market.address)
+    invented: list[wire.Json] = []
+
+    def lie(path: str, answer: Any) -> Any:
+        if path.startswith("/v1/leases/"):
+            return {**answer, "rate": str(int(answer["rate"]) + 1)}
+        return answer + invented if path.startswith("/v1/leases") else answer
+
+    liar = LyingMarket(market.url)
+    try:
+        with liar.serving(), start_node(home.command(liar.url, "--price-core", "0.0001")) as node:
+            offer = next(view for view in consumer.market.offers() if view.offer["provider"] == node.address)
+            liar.lie = lie
+            view = consumer.run(consumer.a_job("echo never"), need=SMALL)
+            assert view.offer["provider"] == node.address
+            eventually(lambda: any("make the lease" in line for line in node.log), "noticing the altered rate")
+            node.kill()
+            invented.append(phantom(world, consumer, offer, consumer.a_job("echo never")))
+        with LyingMarket(market.url).serving() as second:
+            second.lie = lambda path, answer: invented if path.startswith("/v1/leases?") else lie(path, answer)
+            with start_node(home.command(second.url, "--price-core", "0.0001")) as node:
+                eventually(lambda: any("has no lease at the seat" in line for line in node.log), "noticing the phantom")
+                assert list((home.state / "leases").iterdir()) == []
+                assert list((home.state / "executor" / "runs").iterdir()) == []
+        assert consumer.text(view) == ""
+    finally:
+        home.down()
+
+
+def test_settings_that_do_not_agree_are_named(world: World, market: MarketProcess, tmp_path: Path) -> None:
+    home = a_node_home(world, tmp_path)
+    other = replace(home, world=replace(world, escrow=a_world_on(world).escrow))
+    try:
+        with (
+            pytest.raises(RuntimeError, match=r"ended with 2(.|\n)*the market works with escrow"),
+            start_node(other.command(market.url)),
+        ):
+            pass
+    finally:
+        home.down()
+
+
+def a_world_on(world: World) -> World:
+    """Another escrow on the same chain."""
+    return a_world(Anvil(world.url, [], 0))
