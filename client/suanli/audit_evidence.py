@@ -39,7 +39,6 @@ class _LeaseDocuments:
         for payment in self.life.payments:
             evidence = self._evidence(payment)
             if evidence is None:
-                self.unchecked.append(f"the bill of {payment.claim.amount}: its evidence is not here")
                 continue
             self._facts(payment, evidence)
             if job is None:
@@ -72,7 +71,7 @@ class _LeaseDocuments:
     def _evidence(self, payment: Payment) -> Evidence | None:
         every = (item for folder in self.all for item in folder.evidences)
         named = (item for folder in self.own for item in folder.evidences if item.lease == hex32(self.life.id))
-        found = self._find("evidence_digest", "the evidence", payment.claim.evidence, every, named)
+        found = self._find("evidence_digest", "the evidence of the bill", payment.claim.evidence, every, named)
         return found if isinstance(found, Evidence) else None
 
     def _job(self) -> JobDocument | None:

@@ -40,6 +40,14 @@ from suanli.audit_facts import (
 from suanli.audit_opening import audit_open
 from suanli.audit_ways_out import audit_release, audit_settle, audit_stop
 
+_ANSWERS: dict[str, type[EscrowEvent]] = {
+    "deposit": Deposited,
+    "depositWithPermit": Deposited,
+    "withdraw": Withdrawn,
+    "bump": Bumped,
+    "cancel": Cancelled,
+}
+
 
 def replay(history: History, snapshot: Snapshot) -> Books:
     """The books at the end of the history, with every check that was made on the way and on the snapshot."""
@@ -57,6 +65,7 @@ def _transaction(books: Books, transaction: Transaction) -> None:
     for event in transaction.events:
         if isinstance(event, Unreadable):
             books.checks.fail("event_unreadable", "log", "an event that the escrow declares", event.why, subject)
+        books.checks.same("event_place", "transaction", transaction.hash, event.transaction, subject)
         books.checks.same("event_place", "block", transaction.block, event.block, subject)
         books.checks.same("event_place", "blockHash", transaction.block_hash, event.block_hash, subject)
     match transaction.call:
@@ -77,11 +86,26 @@ def _transaction(books: Books, transaction: Transaction) -> None:
 def _events_alone(books: Books, transaction: Transaction) -> None:
     """What can be said without papers; an event that needs them is a finding, for nobody can prove it."""
     for event in transaction.events:
+        _called_for(books, transaction, event)
         match event:
             case Deposited() | Withdrawn() | Linked() | Bumped() | Cancelled():
                 audit_account_event(books, transaction, event)
             case _:
                 _without_papers(books, transaction, event)
+
+
+def _called_for(books: Books, transaction: Transaction, event: EscrowEvent) -> None:
+    """The call is one that makes the escrow say this."""
+    match transaction.call:
+        case AccountCall(name=name):
+            allowed = _ANSWERS.get(name)
+        case LinkCall():
+            name, allowed = "link", Linked
+        case _:
+            return
+    if allowed is None or not isinstance(event, allowed):
+        kind, subject = type(event).__name__, Subject(transaction=transaction.hash)
+        books.checks.fail("event_unexpected", kind, f"what {name} answers", kind, subject)
 
 
 def _without_papers(books: Books, transaction: Transaction, event: EscrowEvent) -> None:
@@ -99,10 +123,11 @@ def _without_papers(books: Books, transaction: Transaction, event: EscrowEvent) 
 
 
 def _compare_seats(books: Books, snapshot: Snapshot) -> None:
-    """The word at every seat: the state of each open lease, or the mark of a closed one."""
+    """The word at every seat: the state of each open lease, the mark of a closed one, or nothing."""
     by_seat = {life.state.lease.seat_key: life.id for life in books.lives}
-    for key, word in books.seats.items():
-        books.checks.same("seat_word", "seat", word, snapshot.seats.get(key, UNUSED), Subject(by_seat.get(key)))
+    for key in sorted(books.seats.keys() | snapshot.seats.keys()):
+        kept, shown = books.seats.get(key, UNUSED), snapshot.seats.get(key, UNUSED)
+        books.checks.same("seat_word", "seat", kept, shown, Subject(by_seat.get(key)))
 
 
 def _compare_accounts(books: Books, snapshot: Snapshot) -> None:

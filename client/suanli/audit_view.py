@@ -104,24 +104,22 @@ def _terms(report: AuditReport, life: LeaseLife) -> Iterator[str]:
 
 
 def _need(need: Lanes) -> str:
-    parts = [f"{format_cores(need.cpu_milli)} cores", f"{format_mib(need.memory_mib)} memory"]
+    cores = format_cores(need.cpu_milli)
+    parts = [f"{cores} core" if cores == "1" else f"{cores} cores", f"{format_mib(need.memory_mib)} memory"]
     parts += [f"{format_cores(need.accelerator_milli)} accelerators"] if need.accelerator_milli else []
     parts += [f"{format_mib(need.disk_mib)} disk"] if need.disk_mib else []
     return ", ".join(parts)
 
 
 def _course(life: LeaseLife) -> Iterator[str]:
+    """What happened to the lease, in the order of the chain."""
+    happened = [("Opened", life.opened)]
+    happened += [("Settled" if payment.claim.kind else "Paid", payment.transaction) for payment in life.payments]
+    happened += [("Stopped", life.stopped)] if life.stopped else []
+    happened += [("Released", life.released)] if life.released else []
     yield ""
-    yield _row("Opened", _time(life.opened.timestamp), f"block {life.opened.block}", hex32(life.opened.hash))
-    if life.stopped:
-        yield _row("Stopped", _time(life.stopped.timestamp), f"block {life.stopped.block}", hex32(life.stopped.hash))
-    for payment in life.payments:
-        made = payment.transaction
-        label = "Settled" if payment.claim.kind else "Paid"
+    for label, made in sorted(happened, key=lambda pair: pair[1].block):
         yield _row(label, _time(made.timestamp), f"block {made.block}", hex32(made.hash))
-    if life.released:
-        made = life.released
-        yield _row("Released", _time(made.timestamp), f"block {made.block}", hex32(made.hash))
 
 
 def _split(report: AuditReport, life: LeaseLife) -> Iterator[str]:
@@ -138,9 +136,12 @@ def _split(report: AuditReport, life: LeaseLife) -> Iterator[str]:
         ("", "to the provider (bond)", split.bond_back),
     ]
     rows += [("Held", "still locked", life.state.locked)] if life.state.is_open else []
+    first = rows[0][1]
     yield ""
     for label, what, amount in rows:
-        yield _row(label, what.ljust(28), _money(report, amount), report.history.symbol if label == "Locked" else "")
+        yield _row(
+            label, what.ljust(28), _money(report, amount) + (f" {report.history.symbol}" if what == first else "")
+        )
     if split.penalty:
         yield _row("", f"of it {format_money(split.penalty, report.history.decimals)} from the bond")
 

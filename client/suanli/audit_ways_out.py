@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from suanli_protocol.errors import ProtocolError
+from suanli_protocol.escrow import UNUSED
 from suanli_protocol.events import Released, Settled, SettlementRefused, Stopped
 from suanli_protocol.lease import (
     Change,
@@ -24,7 +25,7 @@ from suanli_protocol.lease import (
 )
 from suanli_protocol.signing import keccak256
 
-from suanli.audit_books import UNUSED, Books, LeaseLife, Payment
+from suanli.audit_books import Books, LeaseLife, Payment
 from suanli.audit_check import Subject
 from suanli.audit_events import EventQueue
 from suanli.audit_facts import Claim, ReleaseCall, SettleCall, StopCall, Transaction
