@@ -100,6 +100,8 @@ class Document(BaseModel):
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise ProtocolError(f"{cls.__name__} {place}: {first['msg']}") from None
+        except RecursionError:
+            raise ProtocolError(f"{cls.__name__} is nested too deeply") from None
 
 
 class Attributes(Document):

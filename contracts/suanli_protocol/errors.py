@@ -2,7 +2,8 @@
 
 SuanliError
 ├── UsageError            the command or the job file is wrong           exit 2
-├── ConfigurationError    a setting, a key or a tool is missing          exit 2 (keys: 3)
+├── ConfigurationError    a setting, a file or a tool is missing         exit 2
+│   └── UnusableKeyError  a key cannot be read, unlocked or used         exit 3
 ├── ProtocolError         a paper, document or message breaks the rules  retry is useless
 │   └── SignatureError    it was not signed by whom it says
 ├── NoMatchError          no offer fits                                  exit 4
