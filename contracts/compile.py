@@ -10,7 +10,8 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,9 @@ ARTIFACTS = {
 }
 
 
-def compile_contract(source: str) -> dict[str, Any]:
-    """The artifact of the contract that has its file's name. Each is compiled by itself: under viaIR the company of
-    other sources can change bytecode."""
-    name = Path(source).stem
-    request = {
-        "language": "Solidity",
-        "sources": {source: {"content": (nodejs.ROOT / source).read_text()}},
-        "settings": {**COMPILER["settings"], "outputSelection": {source: {name: OUTPUT}}},
-    }
+@contextmanager
+def solc() -> Iterator[Path]:
+    """One executable that behaves like a native solc, of the version that compiler.json asks for."""
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "solc"
         words = shlex.join([sys.executable, str(HERE / "solc.py")])
@@ -46,7 +41,18 @@ def compile_contract(source: str) -> dict[str, Any]:
         found = str(solcx.wrapper.get_solc_version(binary))
         if found != COMPILER["version"]:
             raise RuntimeError(f"solc {found} is installed, compiler.json asks for {COMPILER['version']}")
-        answer = solcx.compile_standard(request, solc_binary=binary)
+        yield binary
+
+
+def compile_contract(binary: Path, source: str) -> dict[str, Any]:
+    """The artifact of the contract that has its file's name."""
+    name = Path(source).stem
+    request = {
+        "language": "Solidity",
+        "sources": {source: {"content": (nodejs.ROOT / source).read_text()}},
+        "settings": {**COMPILER["settings"], "outputSelection": {source: {name: OUTPUT}}},
+    }
+    answer = solcx.compile_standard(request, solc_binary=binary)
     for warning in answer.get("errors", []):
         if warning.get("sourceLocation", {}).get("file", "").startswith("contracts/"):
             print(warning["formattedMessage"], file=sys.stderr)
@@ -67,19 +73,21 @@ def as_text(artifact: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the artifacts, or with --check names those that differ (status 1)."""
-    stale = 0
-    for source, folder in ARTIFACTS.items():
-        artifact = compile_contract(source)
-        path = folder / f"{artifact['contractName']}.json"
-        size = len(artifact["deployedBytecode"]) // 2 - 1
-        if "--check" not in arguments:
-            folder.mkdir(parents=True, exist_ok=True)
+    with solc() as binary:
+        artifacts = {
+            folder / f"{Path(source).stem}.json": compile_contract(binary, source)
+            for source, folder in ARTIFACTS.items()
+        }
+    if "--check" not in arguments:
+        for path, artifact in artifacts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(as_text(artifact))
-            print(f"{path.relative_to(nodejs.ROOT)}: {size} bytes of code")
-        elif not path.is_file() or path.read_text() != as_text(artifact):
-            print(f"{path.relative_to(nodejs.ROOT)} differs; run: python contracts/compile.py", file=sys.stderr)
-            stale = 1
-    return stale
+            print(f"{path.relative_to(nodejs.ROOT)}: {len(artifact['deployedBytecode']) // 2 - 1} bytes of code")
+        return 0
+    stale = [path for path, found in artifacts.items() if not path.is_file() or path.read_text() != as_text(found)]
+    for path in stale:
+        print(f"{path.relative_to(nodejs.ROOT)} differs; run: python contracts/compile.py", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":
