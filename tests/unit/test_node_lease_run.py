@@ -1,0 +1,438 @@
+"""A lease's way through the node, killed before and after every side effect: one run, one receipt, nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from suanli_node import lease_run, meter
+from suanli_node.background import Background
+from suanli_node.delivery import seal_outputs
+from suanli_node.intake import RunRefusedError
+from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
+from suanli_node.lease_run import LeaseRun, Services
+from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
+from suanli_node.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.verification import Assignment, read_assignment
+from suanli_node.workshop import Collection, Say, spec_of
+from suanli_protocol import wire
+from suanli_protocol.archive import Source as ArchiveSource
+from suanli_protocol.documents import Evidence, JobDocument
+from suanli_protocol.errors import ChainUnavailableError, MarketError, NotFoundError, UnreachableError
+from suanli_protocol.escrow import CLOSED
+from suanli_protocol.lease import Phase, Progress
+from suanli_protocol.messages import Delivered
+from suanli_protocol.sealing import Context, seal_bytes
+from support import builders
+from support.leases import Opened, an_opened_lease
+
+WAIT_S = 20.0
+USAGE = meter.Usage(wall_ms=2_000, cpu_ms=900, peak_memory_mib=10, samples=4, chain_head="0x" + "cd" * 32)
+
+
+class Killed(BaseException):
+    """kill -9, as far as a thread can feel it."""
+
+
+class Fate:
+    """Kills at the n-th side effect, once."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at, self.count = at, 0
+
+    def strike(self) -> None:
+        """One more side effect, before or after it is done."""
+        self.count += 1
+        if self.count == self.at:
+            raise Killed
+
+
+@dataclass
+class FakeMarket:
+    """Relays and keeps what it is sent, as the market does."""
+
+    opened: Opened
+    fate: Fate
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    logs: dict[int, bytes] = field(default_factory=dict)
+    receipts: list[wire.SignedReceipt] = field(default_factory=list)
+    reports: list[wire.Report] = field(default_factory=list)
+    stopped_at: int | None = None
+    outages: int = 0
+
+    def info(self) -> Any:
+        """As far as it is asked."""
+        return type("Info", (), {"address": builders.market().address})
+
+    def get_blob(self, lease: bytes, slot: str) -> Iterator[bytes]:
+        """Ciphertext."""
+        self.fate.strike()
+        if slot not in self.blobs:
+            raise NotFoundError("not here")
+        yield self.blobs[slot]
+
+    def put_blob(self, lease: bytes, slot: str, data: Any, size: int) -> wire.BlobView:
+        """Takes it and signs for it."""
+        self.fate.strike()
+        data.seek(0)
+        held = self.blobs.setdefault(slot, data.read(size))
+        digest = hashlib.sha256(held).digest()
+        delivered = Delivered(builders.market().address, lease, slot, digest, len(held), 1)
+        signature = wire.to_hex(builders.market().sign(builders.a_domain(), delivered))
+        self.fate.strike()
+        paper = wire.paper_to_json(delivered)
+        return wire.BlobView(slot=slot, size=size, received=size, delivered=paper, signature=signature)
+
+    def post_logs(self, lease: bytes, page: wire.LogPage) -> None:
+        """The first chunk of a seq stays."""
+        for chunk in page.chunks:
+            self.logs.setdefault(chunk.seq, bytes.fromhex(chunk.data[2:]))
+
+    def post_receipt(self, lease: bytes, signed: wire.SignedReceipt) -> None:
+        """Keeps all."""
+        self.fate.strike()
+        if self.outages:
+            self.outages -= 1
+            raise UnreachableError("gone")
+        self.receipts.append(signed)
+        self.fate.strike()
+
+    def report(self, lease: bytes, report: wire.Report) -> None:
+        """Keeps all."""
+        self.reports.append(report)
+
+    def lease(self, lease: bytes) -> wire.LeaseView:
+        """The view, with the time of a stop."""
+        return self.opened.told(stopped_at=self.stopped_at)
+
+
+@dataclass
+class FakeRunner:
+    """Runs as the executor keeps them: durable, started once."""
+
+    folder: Path
+    fate: Fate
+    started: list[str] = field(default_factory=list)
+    known: dict[str, RunStatus] = field(default_factory=dict)
+    stops: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    endless: bool = False
+
+    def start(self, spec: RunSpec) -> None:
+        """Once."""
+        self.fate.strike()
+        if spec.lease_id in self.known:
+            return
+        self.started.append(spec.lease_id)
+        writer = LogWriter(self.folder / "run.log", limit=2**20)
+        writer.append(Source.STDOUT, b"42\n", 1)
+        writer.close()
+        self.known[spec.lease_id] = RunStatus(spec.lease_id, RunPhase.RUNNING, started_at=builders.NOW + 1)
+        self.fate.strike()
+
+    def status(self, lease_id: str) -> RunStatus:
+        """What is known."""
+        if lease_id not in self.known:
+            raise NotFoundError("never started")
+        return self.known[lease_id]
+
+    def wait_change(self, seen: RunStatus, timeout_s: float) -> RunStatus:
+        """Ends at the first look, unless endless."""
+        self.fate.strike()
+        known = self.known[seen.lease_id]
+        if not known.final and not self.endless:
+            known = self._end(seen.lease_id, "ok", 0)
+        time.sleep(0.01)
+        return known
+
+    def _end(self, lease_id: str, reason: str, code: int) -> RunStatus:
+        ended = replace(
+            self.known[lease_id],
+            phase=RunPhase.EXITED,
+            reason=reason,
+            exit_code=code,
+            ended_at=builders.NOW + 3,
+            usage=USAGE,
+        )
+        self.known[lease_id] = ended
+        return ended
+
+    def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
+        """The run's log."""
+        return read_log(self.folder / "run.log", offset)
+
+    def stop(self, lease_id: str, reason: str) -> None:
+        """Ends it."""
+        if lease_id not in self.known:
+            raise NotFoundError("never started")
+        self.stops.append(reason)
+        if not self.known[lease_id].final:
+            self._end(lease_id, "stopped", 143)
+
+    def forget(self, lease_id: str) -> None:
+        """Remembers that it was asked to."""
+        self.forgotten.append(lease_id)
+
+    def runs(self) -> list[RunStatus]:
+        """All."""
+        return list(self.known.values())
+
+
+@dataclass
+class FakeWorkshop:
+    """Prepares nothing and collects one file."""
+
+    fate: Fate
+    refusal: RunRefusedError | None = None
+
+    def prepare(
+        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float
+    ) -> RunSpec:
+        """The spec."""
+        self.fate.strike()
+        say(Source.SETUP, b"ready\n")
+        if self.refusal is not None:
+            raise self.refusal
+        return spec_of(assignment, job, "", now=builders.NOW + 1)
+
+    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
+        """One file."""
+        self.fate.strike()
+        recipient = builders.consumer().encryption_public
+        outputs = seal_outputs(folder, [ArchiveSource("out/x", b"42")], recipient, assignment.id)
+        self.fate.strike()
+        return Collection(outputs)
+
+
+class World:
+    """One lease on a node whose processes may die, while market, executor and disk stay."""
+
+    def __init__(self, folder: Path, job: JobDocument | None = None) -> None:
+        self.opened = an_opened_lease(job=job, opened_at=builders.NOW)
+        self.fate = Fate()
+        self.market = FakeMarket(self.opened, self.fate)
+        self.runner = FakeRunner(folder, self.fate)
+        self.workshop = FakeWorkshop(self.fate)
+        self.word = self.opened.word()
+        self.folder = LeaseFolder(folder / "lease")
+        (folder / "receipts").mkdir()
+        self.receipts = folder / "receipts"
+        self.folder.save(LeaseRecord(self.opened.view))
+        self.deaths = 0
+
+    def read_seat(self, _: bytes) -> bytes:
+        return self.word
+
+    def send_job(self) -> None:
+        """The consumer uploads."""
+        context = Context(self.opened.id, "job")
+        sealed = seal_bytes(self.opened.job.canonical(), builders.provider().encryption_public, context)
+        self.market.blobs["job"] = sealed
+
+    def a_run(self, ended: threading.Event) -> LeaseRun:
+        """The lease as a daemon that begins finds it."""
+        services = Services(
+            signer=builders.provider(),
+            domain=builders.a_domain(),
+            market=self.market,  # type: ignore[arg-type]
+            read_seat=self.read_seat,
+            runner=self.runner,
+            workshop=self.workshop,
+            receipts=self.receipts,
+            reports=Background(1, "reports"),
+            on_end=lambda _: ended.set(),
+        )
+        assignment = read_assignment(self.opened.view, builders.provider().address, builders.a_domain())
+        return LeaseRun(self.folder.load(), assignment, self.folder, services)
+
+    def live(self) -> LeaseRun:
+        """From start to the end of its thread, however that comes about."""
+        ended = threading.Event()
+        run = self.a_run(ended)
+        run.start()
+        assert ended.wait(WAIT_S), f"stuck at {run.record.step}"
+        return run
+
+    def reports(self, count: int) -> list[wire.Report]:
+        """What was reported, once so many have come: they travel on a thread of their own."""
+        deadline = time.monotonic() + WAIT_S
+        while len(self.market.reports) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.market.reports
+
+    def evidence(self) -> Evidence:
+        """Of the last receipt."""
+        return Evidence.parse(self.market.receipts[-1].evidence)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed thread says nothing, and a look at the chain is due at once."""
+    monkeypatch.setattr(threading, "excepthook", lambda *_: None)
+    monkeypatch.setattr(lease_run, "CHAIN_LOOK_S", 0.02)
+
+
+def test_a_lease_without_accidents(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    run = world.live()
+    assert run.record.step is Step.POSTED
+    assert len(world.runner.started) == len(world.market.receipts) == 1
+    evidence = world.evidence()
+    assert (evidence.reason, evidence.exit_code, evidence.started_at) == ("ok", 0, builders.NOW + 1)
+    assert evidence.outputs is not None
+    assert evidence.outputs.files[0].path == "out/x"
+    assert hashlib.sha256(world.market.blobs["outputs"]).hexdigest() == evidence.outputs.sealed[2:]
+    assert list(world.receipts.iterdir()) == [world.receipts / f"{run.record.run_id}.json"]
+    assert [report.phase for report in world.reports(3)] == ["starting", "running", "succeeded"]
+
+
+def test_killed_at_every_side_effect_a_lease_runs_once_and_has_one_receipt(tmp_path: Path) -> None:
+    deaths = 0
+    for at in itertools.count(1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        world = World(folder)
+        world.send_job()
+        world.fate.at = at
+        world.live()
+        if world.fate.count < at:
+            break
+        deaths += 1
+        run = world.live()
+        assert run.record.step is Step.POSTED, f"killed at {at}"
+        assert len(world.runner.started) == 1, f"killed at {at}"
+        assert len({str(signed) for signed in world.market.receipts}) == 1, f"killed at {at}"
+        outputs = world.evidence().outputs
+        assert outputs is not None
+        assert hashlib.sha256(world.market.blobs["outputs"]).hexdigest() == outputs.sealed[2:], f"killed at {at}"
+    assert deaths >= 10
+
+
+def test_a_receipt_waits_for_the_market(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.market.outages = 3
+    assert world.live().record.step is Step.POSTED
+    assert len(world.market.receipts) == 1
+
+
+def test_a_refused_job_gets_a_receipt_over_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.workshop.refusal = RunRefusedError(lease_run.Reason.ENVIRONMENT_FAILED, "no such package")
+    run = world.live()
+    evidence = world.evidence()
+    assert run.record.step is Step.POSTED
+    assert (evidence.reason, evidence.amount, evidence.exit_code) == ("environment_failed", "0", None)
+    assert world.runner.started == []
+    assert world.reports(2)[-1].detail == "no such package"
+
+
+def test_a_job_that_does_not_come_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_run, "JOB_WAIT_S", 0.05)
+    world = World(tmp_path)
+    world.live()
+    assert (world.evidence().reason, world.evidence().amount) == ("startup_timeout", "0")
+    assert world.evidence().log.chunks == 0
+
+
+def test_a_job_for_another_lease_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    other = Context(bytes(32), "job")
+    sealed = seal_bytes(world.opened.job.canonical(), builders.provider().encryption_public, other)
+    world.market.blobs["job"] = sealed
+    world.live()
+    assert (world.evidence().reason, world.runner.started) == ("bad_job", [])
+
+
+def test_a_job_that_the_bid_does_not_name_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    other = builders.a_job(name="another").canonical()
+    context = Context(world.opened.id, "job")
+    world.market.blobs["job"] = seal_bytes(other, builders.provider().encryption_public, context)
+    world.live()
+    assert (world.evidence().reason, world.runner.started) == ("bad_job", [])
+
+
+def test_a_stop_that_no_event_told_is_seen_on_the_chain(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.runner.endless = True
+    clock = builders.NOW + 2
+    world.word = world.opened.word(Progress(clock=clock, phase=Phase.STOPPED, flags=1))
+    world.market.stopped_at = clock
+    world.live()
+    evidence = world.evidence()
+    assert (evidence.reason, evidence.usage.wall_ms) == ("stopped", 1_000)
+    assert world.runner.stops == ["stopped"]
+
+
+def test_a_stop_before_the_start_starts_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ended = threading.Event()
+    run = world.a_run(ended)
+    run.start()
+    run.stop()
+    assert ended.wait(WAIT_S)
+    assert (world.evidence().reason, world.evidence().amount, world.runner.started) == ("stopped", "0", [])
+
+
+def test_an_unreachable_chain_tears_nothing_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.runner.endless = True
+    looks = []
+
+    def unreachable(_: bytes) -> bytes:
+        looks.append(1)
+        world.runner.endless = len(looks) < 3
+        raise ChainUnavailableError("gone")
+
+    monkeypatch.setattr(World, "read_seat", lambda _, key: unreachable(key))
+    world.live()
+    assert (world.evidence().reason, world.runner.stops) == ("ok", [])
+    assert len(looks) >= 3
+
+
+def test_a_lease_that_was_closed_meanwhile_is_let_go(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.runner.endless = True
+    world.word = CLOSED
+    run = world.live()
+    assert run.record.step is Step.CLOSED
+    assert world.market.receipts == []
+    assert world.runner.stops == ["stopped"]
+    assert world.runner.forgotten == [run.record.run_id]
+    assert not world.folder.path.exists()
+
+
+def test_a_market_that_refuses_the_receipt_leaves_it_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    world.send_job()
+
+    def refuse(*_: object) -> None:
+        raise MarketError("no")
+
+    with monkeypatch.context() as context:
+        context.setattr(FakeMarket, "post_receipt", refuse)
+        assert world.live().record.step is Step.SIGNED
+    assert world.live().record.step is Step.POSTED
+    assert len(world.market.receipts) == 1
+
+
+def test_the_records_survive_their_own_form(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    run = world.live()
+    assert world.folder.load() == run.record
+    assert io.BytesIO((world.receipts / f"{run.record.run_id}.json").read_bytes()).read(1) == b"{"
