@@ -31,7 +31,7 @@ from suanli.job import Job
 from suanli.network import Network, window_of
 from suanli.plan import ANYTHING, Draft, Money, Plan, bid_of, draft, limited, no_match, read_choices, settle_limits
 from suanli.record import Record
-from suanli.session import adopt
+from suanli.session import adopt, reported
 from suanli.store import Store, resolve
 
 STRANGER = "0x" + "00" * 19 + "01"  # stands for the consumer in a quote that is asked for without a key
@@ -240,10 +240,15 @@ class Client:
         except NotFoundError:
             if not self._has_chain or not self.config.get("market"):
                 raise
-            return self._handle(resolve(word, self.adopt_leases()))
+            handle = self._handle(resolve(word, self.adopt_leases()))
+            handle.refresh()
+            return handle
 
-    def adopt_leases(self) -> list[Record]:
-        """Records of this key's leases that other machines submitted, rebuilt from the market's papers and checked."""
+    def adopt_leases(self, *, as_reported: bool = False) -> list[Record]:
+        """Records of this key's leases that other machines submitted, rebuilt from the market's papers and checked.
+
+        They count as leased until a session has looked; `as_reported` takes phases from the market, for a list.
+        """
         signer, info = self.signer, self.network.pin()
         known = {record.lease for record in self.store.all()}
         adopted = []
@@ -251,7 +256,8 @@ class Client:
             if view.id in known or str(view.bid.get("consumer", "")).lower() != signer.address.lower():
                 continue
             agreement = agreements.read_agreement(view, self.network.domain, signer.address)
-            adopted.append(adopt(view, network=self.network, agreement=agreement, info=info))
+            record = adopt(view, network=self.network, agreement=agreement, info=info)
+            adopted.append(reported(record, view) if as_reported else record)
         return adopted
 
     # Proof

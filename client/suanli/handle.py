@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suanli_protocol import wire
-from suanli_protocol.documents import Evidence, LogLine, OutputFile
+from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256
 from suanli_protocol.errors import NotFoundError, SuanliError, UsageError
 from suanli_protocol.messages import Receipt
 from suanli_protocol.units import parse_duration
@@ -139,27 +140,31 @@ class JobHandle:
 
     def logs(self, *, follow: bool = False) -> Iterator[Line]:
         """What the job printed; with `follow` as it is printed, until the job has ended."""
-        if self.record.is_over or (is_ended(self.record) and not follow):
-            yield from map(line_of, self._stored_lines())
+        if not follow or is_ended(self.record):
+            yield from map(line_of, self._lines_now())
             return
         collect = _Collect()
         session = self._session(collect, None)
-        goal: Goal = (lambda record: is_settled(record) or is_ended(record)) if follow else (lambda _: True)
-        thread = threading.Thread(target=_drive, args=(session, goal, collect), daemon=True)
+        thread = threading.Thread(target=_drive, args=(session, is_settled, collect), daemon=True)
         thread.start()
         while (item := collect.queue.get()) is not None:
             if isinstance(item, SuanliError):
                 raise item
             yield line_of(item)
 
-    def _stored_lines(self) -> list[LogLine]:
-        path = self.client.store.folder(self.record.id) / "log.jsonl"
-        if path.is_file() or not self.record.lease:
-            return read_log_file(path)
-        session = self._session(None, None)
-        session.follow_log()
-        session.finish_log()
-        return read_log_file(path)
+    def _lines_now(self) -> list[LogLine]:
+        """What there is: the file if it is the log that the receipt names, else from the market."""
+        folder = self.client.store.folder(self.record.id)
+        wanted = (self.record.evidence or {}).get("log", {}).get("sha256")
+        kept = folder / "log.jsonl"
+        if not self.record.lease or (kept.is_file() and wanted == hex32(sha256(kept.read_bytes()))):
+            return read_log_file(kept)
+        fetched = folder / f"log.{os.getpid()}"
+        try:
+            self._session(None, None).fetch_log(fetched)
+            return read_log_file(fetched)
+        finally:
+            fetched.unlink(missing_ok=True)
 
     def evidence(self) -> Evidence:
         """What the receipt stands on; NotFoundError before there is one."""
@@ -172,9 +177,14 @@ class JobHandle:
         self.evidence()
         return wire.paper_from_json(Receipt, self.record.receipt)
 
-    def refresh(self) -> Record:
+    def refresh(self, *, watcher: Watcher | None = None) -> Record:
         """Looks once at how far the job is, and does what is due."""
-        return self.drive(lambda _: True)
+        session = self._session(watcher, None)
+        try:
+            self.record = session.look()
+        finally:
+            session.stop_log()
+        return self.record
 
     def cancel(self, *, watcher: Watcher | None = None) -> Record:
         """Takes a queued bid back, or stops the lease on the chain: what was used is paid, the rest comes back."""
@@ -188,7 +198,6 @@ class JobHandle:
 def _drive(session: Session, goal: Goal, collect: _Collect) -> None:
     try:
         session.drive(goal)
-        session.finish_log()
         collect.queue.put(None)
     except SuanliError as error:
         collect.queue.put(error)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from suanli_protocol import wire
 from suanli_protocol.documents import LogLine, LogSummary, hex32, read_log_chunk
-from suanli_protocol.errors import IntegrityError, SuanliError
+from suanli_protocol.errors import IntegrityError, SuanliError, TimedOutError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.sealing import Context, open_bytes
 from suanli_protocol.signing import Signer
@@ -46,11 +46,12 @@ class LogFollower:
     def __init__(
         self, market: MarketClient, signer: Signer, lease: bytes, on_lines: Callable[[list[LogLine]], None], file: Path
     ) -> None:
+        """`file` gets the chunks as they were sealed, for the evidence's digest."""
         self._market, self._key, self._lease = market, signer.encryption_key, lease
         self._on_lines, self._path = on_lines, file
         self._digest, self._size, self._count = hashlib.sha256(), 0, 0
         self._changed, self._ended = threading.Condition(), threading.Event()
-        self._complete = False
+        self._complete, self._caught_up = False, False
         self._failure: SuanliError | None = None
         self._thread = threading.Thread(target=self._follow, name="log", daemon=True)
 
@@ -80,13 +81,25 @@ class LogFollower:
                 raise self._failure
             return self.summary
 
+    def wait_caught_up(self, timeout_s: float) -> None:
+        """Returns once all that the market had has arrived; TimedOutError if that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not (self._complete or self._caught_up) and self._failure is None:
+                if time.monotonic() >= deadline:
+                    raise TimedOutError(f"the log did not come within {timeout_s:g} s", hint="try again")
+                self._changed.wait(0.5)
+            if self._failure is not None:
+                raise self._failure
+
     def _follow(self) -> None:
         failures = 0
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._path.open("wb") as file:
             while not self._ended.is_set() and not self._complete:
                 try:
-                    page = self._market.logs(self._lease, after=self._count - 1, wait_s=WAIT_S)
+                    wait_s = WAIT_S if self._caught_up else 0
+                    page = self._market.logs(self._lease, after=self._count - 1, wait_s=wait_s)
                     self._take(page, file)
                     failures = 0
                 except SuanliError as error:
@@ -95,6 +108,9 @@ class LogFollower:
                         return
                     self._ended.wait(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                     failures += 1
+                except RuntimeError:  # the connection was closed under a request that nobody waits for any more
+                    if not self._ended.is_set():
+                        raise
 
     def _fail(self, error: SuanliError) -> None:
         with self._changed:
@@ -113,9 +129,9 @@ class LogFollower:
             file.flush()
             self._add(plain)
             self._on_lines(lines)
-        if page.complete:
+        if page.complete or not page.chunks:
             with self._changed:
-                self._complete = True
+                self._complete, self._caught_up = page.complete, True
                 self._changed.notify_all()
 
     def _add(self, plain: bytes) -> None:

@@ -44,7 +44,7 @@ def ps(console: Console, everything: bool) -> None:
             return
         if not records:
             console.note("No jobs yet.")
-            console.next("suanli run -- python -c 'print(6*7)'")
+            console.next("suanli run -- python -c 'print(6*7)'", *([] if everything else ["suanli ps -a"]))
             return
         from suanli import render
 
@@ -67,7 +67,7 @@ def _elsewhere(console: Console, client: Client) -> list[Record]:
     if not client.config.get("market") or not client.config.get("password_file"):
         return []
     try:
-        return client.adopt_leases()
+        return client.adopt_leases(as_reported=True)
     except SuanliError as error:
         console.warn(f"the market's leases are not listed: {error.detail}")
         return []
@@ -175,7 +175,7 @@ def get(ctx: click.Context, job: str, only: str, output: Path | None) -> None:
         handle = client.job(job)
         into = output or default_output(handle)
         if handle.record.evidence is None and not handle.record.is_over:
-            handle.drive(lambda _: True, watcher=Screen(console, phases=bool(console.verbose)))
+            handle.refresh(watcher=Screen(console, phases=bool(console.verbose), log=False))
         if handle.record.evidence is None:
             _nothing(ctx, console, handle)
         files = handle.outputs.download(only, to=into)

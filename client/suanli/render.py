@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from shlex import join
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich import box
 from rich.console import Console as Rich
 from rich.console import Group, RenderableType
@@ -34,9 +36,10 @@ if TYPE_CHECKING:
     from suanli_protocol import wire
 
     from suanli.job import Job
-    from suanli.plan import Choice, Plan
+    from suanli.plan import Plan
 
 LABEL = "grey58"
+_BLANKS = re.compile(r"\s+((?:\x1b\[[0-9;]*m)*)$")
 _COLOURS = {"succeeded": "green", "settled": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
@@ -47,8 +50,12 @@ def _rich(*, err: bool) -> Rich:
 
 
 def show(drawing: RenderableType, *, err: bool = False) -> None:
-    """Draws on stdout, or on stderr."""
-    _rich(err=err).print(drawing)
+    """Draws on stdout, or on stderr, without blanks at the ends of lines."""
+    rich = _rich(err=err)
+    with rich.capture() as capture:
+        rich.print(drawing)
+    for line in capture.get().splitlines():
+        click.echo(_BLANKS.sub(r"\1", line), err=err, color=rich.is_terminal)
 
 
 def text(drawing: RenderableType, *, width: int = 100) -> str:
@@ -75,7 +82,9 @@ def pairs(rows: Iterable[tuple[str, str | Text] | tuple[str, str | Text, str]]) 
 
 
 def money_rows(rows: Sequence[tuple[str, str, str]]) -> RenderableType:
-    """Label, amount (aligned to the right), remark."""
+    """Label, amount (aligned by its point), remark."""
+    texts = aligned([text for _, text, _ in rows])
+    rows = [(label, text, remark) for (label, _, remark), text in zip(rows, texts, strict=True)]
     table = Table.grid(padding=(0, 2))
     table.add_column(style=LABEL, no_wrap=True, min_width=10)
     table.add_column(justify="right", no_wrap=True)
@@ -83,6 +92,18 @@ def money_rows(rows: Sequence[tuple[str, str, str]]) -> RenderableType:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def aligned(amounts: Sequence[str]) -> list[str]:
+    """Amounts of one currency with equally many decimals, so that their points stand below each other."""
+    parts = [text.partition(" ") for text in amounts]
+    places = max((len(number.partition(".")[2]) for number, _, _ in parts), default=0)
+    return [f"{_padded(number, places)}{gap}{symbol}" for number, gap, symbol in parts]
+
+
+def _padded(number: str, places: int) -> str:
+    whole, _, fraction = number.partition(".")
+    return f"{whole}.{fraction.ljust(places, '0')}" if places else whole
 
 
 def listing(
@@ -147,16 +168,17 @@ def needs(lanes: Lanes, seconds: int) -> str:
 
 
 def _choices(item: Plan) -> RenderableType:
-    named = [("chosen", item.choices[0])] + ([("runner-up", item.choices[1])] if len(item.choices) > 1 else [])
-    rows = [_choice_row(label, choice, item) for label, choice in named]
+    labels = ("chosen", "runner-up")
+    shown = item.choices[: len(labels)]
+    rates = aligned([item.money(choice.rate) for choice in shown])
+    most = aligned([item.money(choice.most) for choice in shown])
+    rows = [
+        (label, safe(choice.name), safe(choice.region) or "–", rate, total, choice.offer.provider)
+        for label, choice, rate, total in zip(labels, shown, rates, most, strict=False)
+    ]
     table = listing(("", "provider", "region", "per hour", "at most", "address"), rows, right=("per hour", "at most"))
     more = f"{len(item.choices)} of {item.considered} open offers fit"
     return Group(Text(more, style=LABEL), Text(""), table)
-
-
-def _choice_row(label: str, choice: Choice, item: Plan) -> tuple[str, ...]:
-    rate, most = item.money(choice.rate), item.money(choice.most)
-    return (label, safe(choice.name), safe(choice.region) or "–", rate, most, choice.offer.provider)
 
 
 def _costs(item: Plan) -> list[tuple[str, str, str]]:
@@ -226,6 +248,7 @@ def offers(views: Sequence[tuple[wire.OfferView, Lanes, Sequence[int]]], symbol:
 
 def jobs(records: Sequence[Record]) -> RenderableType:
     """One line a job."""
+    costs = aligned([_cost(record) for record in records])
     rows = [
         (
             record.short,
@@ -233,12 +256,17 @@ def jobs(records: Sequence[Record]) -> RenderableType:
             phase(record.phase) if record.phase != "settled" else _settled(record),
             safe(record.name or record.plan.get("title", "") or "–")[:40],
             safe((record.attributes or {}).get("name", "")) or "–",
-            amount(record, record.paid) if record.paid else f"≤ {amount(record, record.bid['budget'])}",
+            cost if record.paid else f"≤ {cost}",
             ago(record.created_at),
         )
-        for record in records
+        for record, cost in zip(records, costs, strict=True)
     ]
     return listing(("id", "lease", "state", "job", "provider", "cost", "when"), rows, right=("lease", "cost"))
+
+
+def _cost(record: Record) -> str:
+    """What was paid with its fee, or the budget while that is open."""
+    return amount(record, int(record.paid) + int(record.fee or 0) if record.paid else record.bid["budget"])
 
 
 def _settled(record: Record) -> Text:
@@ -310,7 +338,7 @@ def receipt(record: Record) -> RenderableType:
     evidence: dict[str, Any] = record.evidence or {}
     usage = evidence.get("usage", {})
     rows: list[tuple[str, str]] = [
-        ("ran", f"{safe(record.name or record.plan.get('title', ''))} on {_provider(record)}"),
+        ("ran", f"{safe(record.name or record.plan.get('title', '') or record.short)} on {_provider(record)}"),
         (
             "used",
             f"{usage.get('wallMs', 0) / 1000:.2f} s, {usage.get('cpuMs', 0) / 1000:.2f} s of processor, "

@@ -21,8 +21,8 @@ _COLOURS = {"succeeded": "green", "settled": "green", "failed": "red", "cancelle
 class Screen:
     """Prints changes and lines as they come. `jsonl` prints both as JSON lines on stdout instead."""
 
-    def __init__(self, console: Console, *, jsonl: bool = False, phases: bool = True, setup: bool = True) -> None:
-        self._console, self._jsonl, self._phases, self._setup = console, jsonl, phases, setup
+    def __init__(self, console: Console, *, jsonl: bool = False, phases: bool = True, log: bool = True) -> None:
+        self._console, self._jsonl, self._phases, self._log = console, jsonl, phases, log
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._at_line_start = True
@@ -43,7 +43,7 @@ class Screen:
 
     def lines(self, record: Record, lines: list[LogLine]) -> None:
         """stdout to stdout, stderr to stderr, what the provider says of the setup dimly to stderr."""
-        for line in lines:
+        for line in lines if self._log else ():
             if self._jsonl:
                 text = for_terminal(line.content)
                 data = base64.b64encode(line.content).decode()
@@ -51,7 +51,7 @@ class Screen:
                 self._line({"kind": "log", "job": record.id, **figures})
             elif line.source in ("stdout", "stderr"):
                 self._write(line)
-            elif self._setup and not self._console.quiet:
+            elif not self._console.quiet:
                 self._dim(line)
 
     def _write(self, line: LogLine) -> None:

@@ -6,13 +6,16 @@ post the bid → at the match check everything → seal and hand over → follow
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument, LogLine
-from suanli_protocol.errors import IntegrityError, MarketError, SuanliError, TimedOutError
+from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, SuanliError, TimedOutError
 from suanli_protocol.log import EntryKind, verify_acknowledgement
 from suanli_protocol.messages import Bid
 from suanli_protocol.reasons import Phase, Reason
@@ -34,6 +37,7 @@ from suanli.record import Record
 from suanli.store import Store
 
 POLL_S = 2.0  # a lost event costs so much
+SPECTATE_S = 0.5  # how often a second command looks at what the first one wrote
 QUEUE_GRACE_S = 30  # between a bid's end and the market's word for it
 CHAIN_GRACE_S = 60  # for the own endpoint to see what the market has seen
 COLLECT_S = 900  # for outputs to come back after the lease's end
@@ -80,6 +84,7 @@ class Session:
         self._money = Money(record.symbol, record.decimals)
         self._agreement: Agreement | None = None
         self._log: LogFollower | None = None
+        self._wants_log = False  # a single look fetches none
         self._phase_began = time.time()
         self._said: set[str] = set()
         self._folder = store.folder(record.id)
@@ -89,34 +94,83 @@ class Session:
     def drive(self, goal: Goal, *, timeout_s: float | None = None) -> Record:
         """Takes steps until the goal is reached. TimedOutError if a phase, or the whole, takes longer than it may."""
         ends = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while True:
+                with self._store.care(self.record.id) as is_mine:
+                    self._reload()
+                    if is_mine:
+                        self._drive(goal, ends)
+                if goal(self.record):
+                    self.finish_log()
+                    return self.record
+                self._say_once("spectator", "notice", "another suanli command takes care of this job; watching it")
+                self.follow_log(self._folder / f"log.{os.getpid()}")
+                self._check_patience(ends, None)
+                time.sleep(SPECTATE_S)
+        finally:
+            self.stop_log()
+            (self._folder / f"log.{os.getpid()}").unlink(missing_ok=True)  # a spectator's
+
+    def look(self) -> Record:
+        """Takes one step, unless another command takes care of the job."""
+        with self._store.care(self.record.id) as is_mine:
+            self._reload()
+            if is_mine:
+                trouble = self._try_step()
+                if trouble is not None:
+                    raise trouble
+        return self.record
+
+    def _drive(self, goal: Goal, ends: float | None) -> None:
+        self._wants_log = True
         mine = (self.record.bid_hash, self.record.id)
         try:
-            with Feed(self._market, lambda e: e.bid in mine or e.lease == self.record.lease) as feed:
+            with Feed(
+                self._market, lambda e: e.bid in mine or e.lease == self.record.lease, after=self.record.event
+            ) as feed:
                 while True:
                     trouble = self._try_step()
                     if goal(self.record):
-                        return self.record
+                        return
                     self._check_patience(ends, trouble)
                     left = POLL_S if ends is None else min(POLL_S, max(0.0, ends - time.monotonic()))
                     self._tell_phases(feed.wait(left))
+                    self.record.event = feed.last
         except IntegrityError as error:
             self._save(detail=error.detail)
             raise
-        finally:
-            if self._log is not None:
-                self._log.stop()
 
-    def follow_log(self) -> None:
+    def _reload(self) -> None:
+        """What another command wrote meanwhile."""
+        with contextlib.suppress(NotFoundError):
+            found = self._store.load(self.record.id)
+            for name, value in vars(found).items():
+                setattr(self.record, name, value)
+
+    def stop_log(self) -> None:
+        """Fetches no more of the log."""
+        if self._log is not None:
+            self._log.stop()
+            self._log = None
+
+    def follow_log(self, file: Path | None = None) -> None:
         """Fetches the log from now on, if there is a lease."""
         if self._log is None and self.record.lease:
-            lease = wire.from_hex(self.record.lease)
-            self._log = LogFollower(self._market, self._signer, lease, self._tell_lines, self._folder / "log.jsonl")
+            lease, into = wire.from_hex(self.record.lease), file or self._folder / "log.jsonl"
+            self._log = LogFollower(self._market, self._signer, lease, self._tell_lines, into)
             self._log.start()
 
     def finish_log(self) -> None:
-        """Waits until the log is complete, or as far as it has come when the run is not over."""
+        """Waits until the log of an ended run is complete."""
+        if self._log is not None and is_ended(self.record):
+            self._log.wait(None, LOG_S)
+
+    def fetch_log(self, into: Path) -> None:
+        """Writes what there is of the log at this moment to a file."""
+        self.follow_log(into)
         if self._log is not None:
-            self._log.wait(None if self.record.is_over else 0, LOG_S)
+            self._log.wait_caught_up(LOG_S)
+        self.stop_log()
 
     def cancel(self) -> Record:
         """Takes the bid back while it is queued, else stops the lease on the chain."""
@@ -244,7 +298,8 @@ class Session:
             self._hand_over(agreement)
         if view.stopped_at is not None and self.record.stopped_at is None:
             self._save(stopped_at=view.stopped_at)
-        self.follow_log()
+        if self._wants_log:
+            self.follow_log()
         self._advance(view.phase, view.reason)
         if view.receipt is not None and not self.record.countersignature:
             self._take_receipt(agreement, view.countersignature)
@@ -482,3 +537,9 @@ def adopt(view: wire.LeaseView, *, network: Network, agreement: Agreement, info:
         attributes=view.attributes,
         unchecked=["the job document: it lies on the machine that submitted the job"],
     )
+
+
+def reported(record: Record, view: wire.LeaseView) -> Record:
+    """The record with the phase and sums that the market reports, unchecked."""
+    phase = Phase.SETTLED.value if view.state in ("settled", "released") else view.phase or record.phase
+    return replace(record, phase=phase, reason=view.reason, paid=view.paid, fee=view.fee)

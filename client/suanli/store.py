@@ -6,10 +6,12 @@ the seat makes submission idempotent, sealed files are kept until the relay has 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from suanli_protocol.errors import IntegrityError, NotFoundError, UsageError
@@ -53,6 +55,17 @@ class Store:
         except ValueError:
             raise IntegrityError(f"{path} is not JSON", hint="move the file away") from None
         return Record.from_json(data, place=str(path))
+
+    @contextmanager
+    def care(self, job: str) -> Iterator[bool]:
+        """Whether this process alone takes care of the job while the context is open; another one may be at it."""
+        with (self.folder(job) / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True  # closing the file lets go
 
     def all(self) -> list[Record]:
         """All records, newest first."""
