@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert
 from sqlmodel import Session, col, select
 from suanli_protocol import wire
 from suanli_protocol.log import GENESIS_HEAD, EntryKind, leaf, merkle_path, merkle_root, next_head
 from suanli_protocol.messages import Entry, Head
 from suanli_protocol.signing import Domain, Signer
 
+from suanli_market.store import insert_rows
 from suanli_market.tables import EntryRow, HeadRow
 
 
@@ -86,8 +86,8 @@ class AdmissionLog:
             }
             for entry, path, line in zip(entries, paths, lines, strict=True)
         ]
-        session.execute(insert(HeadRow), [head_row])
-        session.execute(insert(EntryRow), rows)
+        insert_rows(session, "log_head", [head_row])
+        insert_rows(session, "log_entry", rows)
         common = {
             "previous": head_row["previous"],
             "head": wire.paper_to_json(message),

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from sqlmodel import select
 from suanli_protocol import wire
+from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.errors import ConfigurationError
 from suanli_protocol.escrow import Chain, Escrow
 from suanli_protocol.keystore import load, read_password
@@ -38,6 +39,7 @@ from suanli_market.tables import BidRow, MatchRow, OfferRow
 
 def build(settings: Settings) -> Services:
     """A market, checked against the chain and caught up with it; SuanliError says what keeps it from starting."""
+    contract_abi("LeaseEscrow")  # imported now (it costs a second), not at the first event
     signer = load(settings.keystore, read_password(settings.password_file))
     chain = Chain(settings.chain_url)
     escrow = Escrow(chain, settings.escrow)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
 from sqlmodel import Session, col, select
 from suanli_protocol import wire
 from suanli_protocol.errors import MarketError, NotFoundError
@@ -17,6 +16,7 @@ from suanli_market.admission_log import Line, acknowledgements
 from suanli_market.book import Change, Left
 from suanli_market.events import note
 from suanli_market.papers import BidPaper, OfferPaper
+from suanli_market.store import insert_rows
 from suanli_market.submissions import Submission, Withdrawal
 from suanli_market.tables import BidRow, EntryRow, OfferRow
 
@@ -59,9 +59,9 @@ def insert_papers(session: Session, admitted: Sequence[tuple[Submission, int]], 
     offers = [_offer_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, OfferPaper)]
     bids = [_bid_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, BidPaper)]
     if offers:
-        session.execute(insert(OfferRow), offers)
+        insert_rows(session, "offer", offers)
     if bids:
-        session.execute(insert(BidRow), bids)
+        insert_rows(session, "bid", bids)
     for bid in bids:
         note(session, [bid["consumer"]], "bid.queued", bid=bid["id"])
 
@@ -94,6 +94,7 @@ def _bid_row(paper: BidPaper, seq: int, at: int) -> Row:
         "received_at": at,
         "state": "queued",
         "reason": "",
+        "lease": None,
         "rejections": "[]",
         "judged": False,
     }

@@ -7,15 +7,16 @@ either may touch the network.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlmodel import Session
+from sqlmodel import Session, SQLModel
 from suanli_protocol.errors import ConfigurationError, SuanliError
 
 FILE = "market.sqlite"
@@ -85,6 +86,11 @@ class Store:
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
+
+
+def insert_rows(session: Session, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Adds many rows of whole column values at once, past the ORM's objects."""
+    session.connection().execute(insert(SQLModel.metadata.tables[table]), list(rows))
 
 
 def _engine(path: Path) -> Engine:
