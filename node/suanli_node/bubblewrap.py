@@ -38,7 +38,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _ADDRESS_SPACE_SLACK = 8 * 2**30  # reserved but untouched memory that common libraries ask for
 _SYSTEM_FOLDERS = ("/usr",)
 _SYSTEM_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/mime.types")
+_SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/mime.types",
+                 "/etc/fonts")  # fmt: skip
 _LIMIT_NAMES = {
     resource.RLIMIT_NPROC: "nproc",
     resource.RLIMIT_NOFILE: "nofile",

@@ -152,7 +152,7 @@ class _Preparation:
             (self._draft / "home" / "requirements.txt").write_text(requirements)
             said += self._uv(
                 "pip", "install", "--python", "/env/bin/python", "--require-hashes", "--only-binary", ":all:",
-                "--no-deps", "--link-mode", "copy", "--strict",
+                "--no-deps", "--compile-bytecode", "--link-mode", "copy", "--strict",
                 *(self._index.options() if self._index else []), "-r", "/home/requirements.txt",
             )  # fmt: skip
         return said

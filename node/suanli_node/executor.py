@@ -31,6 +31,7 @@ from suanli_node.runs import RunFolder, RunSpec, RunStatus, lost, write_json
 START_TIMEOUT_S = 90.0
 CALL_TIMEOUT_S = 25.0
 SHUTDOWN_TIMEOUT_S = 15.0
+DYING_S = 2.0  # a host that refuses calls is given so long to be gone
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,13 @@ class Executor:
 
     def wait_change(self, seen: RunStatus, timeout_s: float) -> RunStatus:
         """The status once phase or log differ from what was seen, or after the timeout."""
-        answer = self._link.call(
-            "wait", timeout_s + CALL_TIMEOUT_S, lease_id=seen.lease_id, phase=seen.phase.value,
-            log_size=seen.log_size, timeout_s=timeout_s,
-        )  # fmt: skip
+        known = {"lease_id": seen.lease_id, "phase": seen.phase.value, "log_size": seen.log_size}
+        try:
+            answer = self._link.call("wait", timeout_s + CALL_TIMEOUT_S, **known, timeout_s=timeout_s)
+        except ExecutionError:
+            if not self._gone_within(DYING_S):
+                raise
+            return self.status(seen.lease_id)
         return RunStatus.from_json(answer)
 
     def wait(self, lease_id: str, timeout_s: float) -> RunStatus:
@@ -147,7 +151,7 @@ class Executor:
                 return
             if process is not None and process.poll() is not None:
                 raise ExecutionError(f"the Ray host did not start: {self._last_words()}", code="ray_host",
-                                     hint=f"the whole story is in {self.state.log}")  # fmt: skip
+                                     hint=namespace_hint() or f"the whole story is in {self.state.log}")  # fmt: skip
             if process is None:
                 process = self._spawn(capacity, mask)
             time.sleep(0.05)
@@ -214,6 +218,16 @@ def namespaces() -> list[str]:
     """The command that puts what follows into fresh namespaces; as a plain user, into a user namespace first."""
     own_user = [] if is_true_root() else ["--user", "--map-root-user"]
     return ["unshare", *own_user, "--net", "--pid", "--ipc", "--mount", "--mount-proc", "--fork", "--kill-child", "--"]
+
+
+def namespace_hint() -> str:
+    """What to change where a plain user may not make namespaces; empty if nothing is known to forbid it."""
+    settings = {"kernel/apparmor_restrict_unprivileged_userns": "0", "kernel/unprivileged_userns_clone": "1"}
+    for name, wanted in settings.items():
+        with suppress(OSError):
+            if (Path("/proc/sys") / name).read_text().strip() != wanted and not is_true_root():
+                return f"let plain users make namespaces: sysctl -w {name.replace('/', '.')}={wanted}"
+    return ""
 
 
 def host_command(state: StateFolder, capacity: HostCapacity, mask: tuple[Path, ...], lock: int) -> list[str]:

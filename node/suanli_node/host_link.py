@@ -20,19 +20,22 @@ class HostLink:
         self._idle: list[socket.socket] = []
         self._lock = threading.Lock()
 
-    def call(self, name: str, timeout_s: float, /, **arguments: Any) -> Any:
+    def call(self, name: str, limit_s: float, /, **arguments: Any) -> Any:
         """The call's result; its own error if it raised one, ExecutionError if the host cannot be reached."""
         line = json.dumps({"call": name, "arguments": arguments}).encode() + b"\n"
-        connection = self._take()
+        connection, used = self._take()
         try:
-            connection.settimeout(timeout_s)
+            connection.settimeout(limit_s)
             connection.sendall(line)
             answer = json.loads(_line(connection))
         except TimeoutError:
             connection.close()
-            raise TimedOutError(f"the Ray host did not answer {name} within {timeout_s:.0f} s") from None
+            raise TimedOutError(f"the Ray host did not answer {name} within {limit_s:.0f} s") from None
         except (OSError, ValueError) as error:
             connection.close()
+            if used:  # it may be of a host that is gone; every call can be made twice
+                self.close()
+                return self.call(name, limit_s, **arguments)
             raise _unreachable(error) from None
         with self._lock:
             self._idle.append(connection)
@@ -46,10 +49,11 @@ class HostLink:
             while self._idle:
                 self._idle.pop().close()
 
-    def _take(self) -> socket.socket:
+    def _take(self) -> tuple[socket.socket, bool]:
+        """A connection, and whether it was used before."""
         with self._lock:
             if self._idle:
-                return self._idle.pop()
+                return self._idle.pop(), True
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(5.0)
         try:
@@ -61,7 +65,7 @@ class HostLink:
         except OSError as error:
             connection.close()
             raise _unreachable(error) from None
-        return connection
+        return connection, False
 
 
 def _line(connection: socket.socket) -> bytes:

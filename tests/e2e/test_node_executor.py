@@ -472,7 +472,7 @@ time.sleep(600)
 """
 
 
-def test_runs_outlive_the_daemon_and_shutdown_leaves_nothing(tmp_path: Path) -> None:
+def test_runs_outlive_the_daemon_not_the_host_and_shutdown_leaves_nothing(tmp_path: Path) -> None:
     state = tmp_path / ("a-rather-long-name-" * 6) / "state"
     daemon = subprocess.Popen([sys.executable, "-c", DAEMON, str(state)], stdout=subprocess.PIPE, text=True)
     assert daemon.stdout is not None
@@ -487,17 +487,33 @@ def test_runs_outlive_the_daemon_and_shutdown_leaves_nothing(tmp_path: Path) -> 
     assert executor.wait("survivor", WAIT_S).reason == "ok"
     assert output(executor, "survivor") == "before\nafter\n"
     executor.start(RunSpec("endless", argv=("sleep", "600")))
-    status = executor.status("endless")
-    while status.phase is RunPhase.STARTING:
-        status = executor.wait_change(status, WAIT_S)
+    family += inhabitants(_recorded_pid(executor))
+
+    psutil.Process(_recorded_pid(executor)).kill()
+    assert executor.wait("endless", WAIT_S).phase is RunPhase.LOST
+    with pytest.raises(ExecutionError):
+        executor.start(RunSpec("later", argv=("true",)))
+    Executor.start_or_attach(state, HostCapacity(1000, 1024))
+    executor.start(RunSpec("endless", argv=("sleep", "600")))
+    executor.start(RunSpec("later", argv=("true",)))
+    assert executor.wait("later", WAIT_S).reason == "ok"
+    assert {status.lease_id: status.reason for status in executor.runs()} == {
+        "survivor": "ok", "endless": "worker_lost", "later": "ok",
+    }  # fmt: skip
+
     family += inhabitants(_recorded_pid(executor))
     executor.shutdown()
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in set(family) if psutil.pid_exists(pid)], timeout=WAIT_S)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert left_of(family) == []
     assert sorted(path.name for path in state.iterdir()) == ["environments", "ray_host.lock", "ray_host.log", "runs"]
-    assert executor.status("endless").phase is RunPhase.LOST
     entries, _ = read_log(state / "runs/survivor/log", 0)
     assert b"".join(entry.data for entry in entries) == b"before\nafter\n"
+
+
+def left_of(pids: list[int]) -> list[psutil.Process]:
+    """Which of the processes still live, after a moment to die."""
+    processes = [psutil.Process(pid) for pid in set(pids) if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(processes, timeout=WAIT_S / 6)
+    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_missing_bubblewrap_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
