@@ -8,10 +8,10 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, SuanliError
@@ -32,7 +32,15 @@ DEPOSIT = {"consumer": "100", "market": "1"}  # tokens; what the others have sta
 DEPOSIT_NODE = "20"
 CHAIN_TIMEOUT_S, MARKET_TIMEOUT_S, NODE_TIMEOUT_S, OFFER_TIMEOUT_S = 30.0, 60.0, 180.0, 60.0
 
-Progress = Callable[[str, str, float], None]  # (step, what came out, seconds)
+
+class Progress(Protocol):
+    """Told of each step."""
+
+    def begin(self, step: str, meanwhile: str) -> None:
+        """A step begins; `meanwhile` says what is being done."""
+
+    def done(self, step: str, outcome: str, seconds: float) -> None:
+        """The step is over."""
 
 
 @dataclass(frozen=True)
@@ -57,38 +65,39 @@ class _Up:
         self.memory = home.load()
 
     @contextmanager
-    def _step(self, name: str) -> Iterator[list[str]]:
+    def _step(self, name: str, meanwhile: str) -> Iterator[list[str]]:
         begin, said = time.monotonic(), [""]
+        self.progress.begin(name, meanwhile)
         yield said
-        self.progress(name, said[0], time.monotonic() - begin)
+        self.progress.done(name, said[0], time.monotonic() - begin)
 
     def all(self) -> Running:
         """The steps in their order."""
         _check_tools()
         home = self.home
         home.folder()
-        with self._step("chain") as said:
+        with self._step("chain", "starting a local chain") as said:
             url, said[0] = self._chain()
         from suanli_protocol.escrow import Chain, Escrow
 
         chain = Chain(url)
         self._same_chain(chain)
-        with self._step("keys") as said:
+        with self._step("keys", "making keys") as said:
             signers = self._keys()
             said[0] = f"{len(signers)} encrypted keys in {home.folder('keys')}"
-        with self._step("contracts") as said:
+        with self._step("contracts", "deploying token and escrow") as said:
             said[0] = self._contracts(chain, signers["market"])
         escrow = Escrow(chain, self.memory.escrow)
-        with self._step("money") as said:
+        with self._step("money", "filling accounts") as said:
             said[0] = self._money(url, chain, escrow, signers)
-        with self._step("market") as said:
+        with self._step("market", "starting the market") as said:
             market = self._market(url)
             said[0] = market
         home.write_context(market, url, self.memory.escrow)
-        with self._step("providers") as said:
+        with self._step("providers", "starting two providers with Ray, tens of seconds the first time") as said:
             said[0] = self._nodes(url, market)
         addresses = {name: signer.address for name, signer in signers.items()}
-        with self._step("offers") as said:
+        with self._step("offers", "waiting for their offers") as said:
             said[0] = self._offers(market, addresses)
         return Running(url, market, self.memory.escrow, self.memory.token, addresses)
 
