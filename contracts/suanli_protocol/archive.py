@@ -158,13 +158,15 @@ def _opened(source: Source) -> Iterator[tuple[Iterator[bytes], int]]:
     except OSError as error:
         what = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise UsageError(f"{source.content}: {what}", hint=_PLAIN_ONLY) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(f"{source.content} is no regular file", hint=_PLAIN_ONLY)
         if found.st_size > SIZE_MAX:
             raise UsageError(f"{source.content} has {found.st_size} bytes, at most {SIZE_MAX} can be packed")
-        yield iter(lambda: file.read(CHUNK_BYTES), b""), found.st_size
+        yield iter(lambda: os.read(descriptor, CHUNK_BYTES), b""), found.st_size
+    finally:
+        os.close(descriptor)
 
 
 _PLAIN_ONLY = "only regular files and folders travel: exclude it or copy what it points to"

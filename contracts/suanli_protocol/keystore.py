@@ -116,7 +116,7 @@ def _read_private(path: Path, what: str) -> bytes:
         raise UnusableKeyError(f"the {what} {path} does not exist") from None
     except OSError as error:
         raise UnusableKeyError(f"the {what} {path} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UnusableKeyError(f"the {what} {path} is no regular file")
@@ -129,7 +129,10 @@ def _read_private(path: Path, what: str) -> bytes:
                 f"the {what} {path} can be read by others (mode {stat.S_IMODE(found.st_mode):04o})",
                 hint=f"chmod 600 {path}",
             )
-        return file.read(FILE_BYTES_MAX)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
 
 
 def _write_new(path: Path, data: bytes) -> None:

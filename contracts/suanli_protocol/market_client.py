@@ -42,7 +42,8 @@ _BY_CODE: dict[str, type[errors.SuanliError]] = {
         errors.TimedOutError,
         errors.UnreachableError,
     )
-} | {errors.ChainRevertedError.code: errors.ChainError}  # the contract's name and arguments stay in the detail
+}
+_BY_CODE[errors.ChainRevertedError.code] = errors.ChainError  # the contract's name and arguments stay in the detail
 
 
 def signed_headers(

@@ -22,9 +22,7 @@ from support import builders
         (1000, 1, 5, 1),
     ],
 )
-def test_seconds_are_rounded_up_between_the_least_and_the_most(
-    wall_ms: int, least: int, most: int, billed: int
-) -> None:
+def test_seconds_are_rounded_up_within_bounds(wall_ms: int, least: int, most: int, billed: int) -> None:
     assert billed_seconds(wall_ms, least, most) == billed
 
 

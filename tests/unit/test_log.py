@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from suanli_protocol import log, wire
@@ -99,7 +100,7 @@ def test_each_altered_member_is_found() -> None:
     ack = acknowledged(1, 3)
     other = acknowledged(2, 3)
     entry, head = an_entry(6), wire.paper_from_json(Head, ack.head)
-    altered = [
+    altered: list[dict[str, Any]] = [
         {"entry": wire.paper_to_json(replace(entry, received_at=1))},
         {"entry": wire.paper_to_json(replace(entry, reason=7))},
         {"entry": wire.paper_to_json(replace(entry, seq=99))},

@@ -16,11 +16,13 @@ from suanli_protocol.signing import (
     Signer,
     address_bytes,
     checksum_address,
+    keccak256,
     recover,
     struct_hash,
     verify,
 )
 from support import builders
+from web3 import Web3
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 PARITY = 1 << 255
@@ -46,7 +48,7 @@ def signable(domain: Domain, message: Message) -> object:
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_signatures_are_those_of_eth_account(message: Message) -> None:
     signer, domain = builders.consumer(), builders.a_domain()
-    theirs = Account.sign_message(signable(domain, message), signer.account.key)  # type: ignore[arg-type]
+    theirs = Account.sign_message(signable(domain, message), signer.account.key)
     ours = signer.sign(domain, message)
     assert ours[:32] == theirs.r.to_bytes(32, "big")
     assert int.from_bytes(ours[32:], "big") == theirs.s | (PARITY if theirs.v == 28 else 0)
@@ -117,7 +119,7 @@ def test_checksums_are_those_of_eip_55() -> None:
     ],
 )
 def test_a_field_that_does_not_fit_is_never_hashed(fields: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="fit|32 bytes"):
+    with pytest.raises(ValueError, match=r"fit|32 bytes"):
         struct_hash(builders.a_bid(**fields))
 
 
@@ -127,7 +129,7 @@ def test_a_key_stays_inside() -> None:
     assert secret not in repr(signer) + str(signer)
     for copier in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
-            copier(signer)  # type: ignore[operator]
+            copier(signer)
 
 
 def test_the_encryption_key_follows_from_the_key() -> None:
@@ -139,6 +141,11 @@ def test_the_encryption_key_follows_from_the_key() -> None:
 def test_types_of_papers_differ_even_where_values_agree() -> None:
     assert struct_hash(builders.an_offer()) != struct_hash(builders.a_bid())
     assert {Offer, Bid} < set(Message.__subclasses__())
+
+
+def test_keccak_is_ethereums_and_not_the_later_standard() -> None:
+    assert keccak256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
+    assert keccak256(b"x" * 200) == Web3.keccak(b"x" * 200)
 
 
 def test_recover_names_the_signer() -> None:

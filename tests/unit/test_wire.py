@@ -58,6 +58,7 @@ def test_unknown_and_missing_members_are_named() -> None:
     del json["prices"]
     with pytest.raises(ProtocolError, match="prices"):
         wire.paper_from_json(Offer, json)
+    nothing: object
     for nothing in (None, [], "offer", 5):
         with pytest.raises(ProtocolError):
             wire.paper_from_json(Offer, nothing)
