@@ -88,7 +88,7 @@ def _disk(state: Path) -> str:
     free = take_inventory(state).disk_mib
     if free < DISK_MIB_MIN:
         raise ConfigurationError(
-            f"{format_mib(free)} are free at {state}", hint=f"make room, at least {format_mib(DISK_MIB_MIN)}, or move it"
+            f"{format_mib(free)} are free at {state}", hint=f"make room, at least {format_mib(DISK_MIB_MIN)}"
         )
     return f"{format_mib(free)} free at {state}"
 
@@ -127,7 +127,7 @@ def _funds(chain: Chain, settings: Settings) -> str:
             hint=f"send it {escrow.token.symbol} (a devnet: suanli wallet fund) and a little coin for gas",
         )
     if not free and not chain.balance_wei(account):
-        raise ConfigurationError(f"{account} has no coin for the gas of its deposit", hint="send it a little coin")
+        raise ConfigurationError(f"{account} has no coin for the gas of a deposit", hint="send it some")
     return f"{money[0]} {escrow.token.symbol} free for bonds, {money[1]} in the wallet"
 
 

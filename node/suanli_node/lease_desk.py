@@ -16,7 +16,7 @@ from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, Su
 from suanli_protocol.reasons import Reason
 
 from suanli_node.background import Background
-from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, stored_leases
+from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
 from suanli_node.lease_run import LeaseRun, Services
 from suanli_node.retry import pauses
 from suanli_node.settings import StateFolder
@@ -57,6 +57,7 @@ class LeaseDesk:
 
     def restore(self) -> None:
         """Go on with every lease that a former process of this node left."""
+        remove_remains(self._state.leases)
         for folder in stored_leases(self._state.leases):
             try:
                 record = folder.load()

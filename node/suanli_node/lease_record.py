@@ -172,7 +172,14 @@ class LeaseFolder:
 
 
 def stored_leases(leases: Path) -> Iterator[LeaseFolder]:
-    """The folders that hold a record; a folder without one was never accepted and is left to the next attempt."""
+    """The folders that hold a record."""
     for path in sorted(leases.iterdir()):
         if (path / "record.json").is_file():
             yield LeaseFolder(path)
+
+
+def remove_remains(leases: Path) -> None:
+    """Delete folders without a record: of leases that were never accepted, or that are closed."""
+    for path in leases.iterdir():
+        if not (path / "record.json").exists():
+            LeaseFolder(path).remove()

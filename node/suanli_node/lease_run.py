@@ -37,6 +37,7 @@ from suanli_node.workshop import Collection, Say
 
 CHAIN_LOOK_S = 5.0
 HOST_PAUSE_S = 1.0
+SHIPPER_WAIT_S = 5.0
 START_TRIES = 60
 HOST_AWAY = ("ray_host", "ray_stuck")
 JOB_WAIT_S = 300  # for the job document, which states all later time limits
@@ -148,6 +149,8 @@ class LeaseRun:
                 continue
             except SuanliError as error:
                 log.warning("lease %s: %s", self.record.view.id, error.detail)
+        if self._shipper is not None:
+            self._shipper.join(SHIPPER_WAIT_S)  # it writes into the folder
         self.folder.remove()
 
     def halt(self) -> None:

@@ -114,6 +114,11 @@ class LogShipper:
         self._halt.set()
         self._wake.set()
 
+    def join(self, timeout_s: float) -> None:
+        """Until it writes nothing more, or the time is over; call after `abandon`."""
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
     @property
     def summary(self) -> LogSummary:
         """The log as cut so far."""

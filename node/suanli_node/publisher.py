@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
-from suanli_protocol.errors import MarketError, NotFoundError, SuanliError
+from suanli_protocol.errors import MarketError, SuanliError
 from suanli_protocol.log import EntryKind, ReasonCode, verify_acknowledgement
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Domain, Signer
 
 from suanli_node.offers import SignedOffer, Terms, build_offer, sign_offer
 from suanli_node.retry import pauses
+from suanli_node.runs import write_json
 
 LOOK_S = 15.0  # the account's counter is read this often
 log = logging.getLogger(__name__)
@@ -36,14 +39,20 @@ class Publisher:
         terms: Terms,
         attributes: Attributes,
         valid_s: int,
+        ledger: Path,
     ) -> None:
         self._signer, self._domain, self._market, self._counter = signer, domain, market, counter
         self._capacity, self._terms, self._attributes, self._valid_s = capacity, terms, attributes, valid_s
-        self._halt = threading.Event()
+        self._ledger = ledger  # ids of offers that may stand on the book, written before they are posted
+        self._lock, self._halt = threading.Lock(), threading.Event()
         self.current: SignedOffer | None = None
 
     def publish(self) -> SignedOffer:
-        """Put a fresh offer on the book in place of the last one; MarketError with the reason if it is refused."""
+        """Put a fresh offer on the book in place of all earlier ones; MarketError with the reason if it is refused."""
+        with self._lock:
+            return self._publish()
+
+    def _publish(self) -> SignedOffer:
         market = self._market.info().address
         valid_until = int(time.time()) + self._valid_s
         offer = build_offer(
@@ -56,11 +65,13 @@ class Publisher:
             counter=self._counter(),
         )
         signed = sign_offer(self._signer, self._domain, offer, self._attributes)
+        former = self._standing()
+        write_json(self._ledger, {"offers": [*former, wire.to_hex(signed.id)]})
         acknowledgement = self._market.post_offer(signed.body())
         check_acknowledgement(acknowledgement, self._domain, market, signed)
-        former, self.current = self.current, signed
-        if former is not None:
-            self._take_off(former)
+        self.current = signed
+        left = [offer for offer in former if not self._take_off(offer)]
+        write_json(self._ledger, {"offers": [*left, wire.to_hex(signed.id)]})
         return signed
 
     def keep(self) -> None:
@@ -68,18 +79,19 @@ class Publisher:
         waits = pauses()
         while not self._halt.wait(LOOK_S if self.current else next(waits)):
             try:
-                if self._is_due():
+                if self._is_due() and not self._halt.is_set():
                     self.publish()
                     waits = pauses()
             except SuanliError as error:
                 log.warning("the offer could not be renewed: %s %s", error.detail, error.hint)
 
     def withdraw(self) -> None:
-        """Take the offer off the book, if the market can be reached, and stop renewing it."""
+        """Take all offers off the book, if the market can be reached, and stop renewing."""
         self._halt.set()
-        if self.current is not None:
-            self._take_off(self.current)
+        with self._lock:
             self.current = None
+            left = [offer for offer in self._standing() if not self._take_off(offer)]
+            write_json(self._ledger, {"offers": left})
 
     def _is_due(self) -> bool:
         if self.current is None:
@@ -87,13 +99,21 @@ class Publisher:
         offer = self.current.offer
         return time.time() >= offer.valid_until - self._valid_s / 2 or offer.counter != self._counter()
 
-    def _take_off(self, signed: SignedOffer) -> None:
+    def _standing(self) -> list[str]:
         try:
-            self._market.withdraw_offer(signed.id)
-        except NotFoundError:
-            return
+            return [str(offer) for offer in json.loads(self._ledger.read_bytes())["offers"]]
+        except FileNotFoundError:
+            return []
+
+    def _take_off(self, offer: str) -> bool:
+        """Whether the offer is off the book now."""
+        try:
+            self._market.withdraw_offer(wire.from_hex(offer, size=32))
         except SuanliError as error:
-            log.warning("an offer could not be withdrawn and stays until it expires: %s", error.detail)
+            if error.retryable:
+                log.warning("an offer could not be withdrawn: %s", error.detail)
+            return not error.retryable  # unknown or expired: off the book as well
+        return True
 
 
 def check_acknowledgement(

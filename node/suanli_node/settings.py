@@ -123,6 +123,11 @@ class StateFolder:
         return self.path / "node.json"
 
     @property
+    def offers(self) -> Path:
+        """Which offers may stand on the book."""
+        return self.path / "offers.json"
+
+    @property
     def selftest(self) -> Path:
         """What the sandbox of the present engine held."""
         return self.path / "selftest.json"

@@ -89,7 +89,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         attributes = describe(settings, inventory, signer, executor, held, environments=index is not None)
         publisher = Publisher(
             signer, identity.domain, market, lambda: escrow.account(signer.address).counter,
-            capacity=capacity, terms=terms, attributes=attributes, valid_s=settings.offer_valid_s,
+            capacity=capacity, terms=terms, attributes=attributes, valid_s=settings.offer_valid_s, ledger=state.offers,
         )  # fmt: skip
         offer = persist(publisher.publish, halt, "publishing the offer")
         environments = EnvironmentStore(EngineFolder(state.executor).environments, index)

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 from suanli_node.verification import (
-    CLOSED_WORD,
-    NEVER_USED,
     Assignment,
     NotYetOnChainError,
     OnChain,
@@ -18,6 +16,7 @@ from suanli_node.verification import (
 )
 from suanli_protocol import wire
 from suanli_protocol.errors import IntegrityError, ProtocolError, SignatureError, SuanliError
+from suanli_protocol.escrow import CLOSED, UNUSED
 from suanli_protocol.lease import Phase, Progress
 from suanli_protocol.messages import Bid
 from support import builders
@@ -97,8 +96,8 @@ def test_each_lie_of_a_market_is_named(lie: str) -> None:
 @pytest.mark.parametrize(
     ("word", "kind"),
     [
-        (NEVER_USED, NotYetOnChainError),
-        (CLOSED_WORD, IntegrityError),
+        (UNUSED, NotYetOnChainError),
+        (CLOSED, IntegrityError),
         (an_opened_lease(rate=90_000).word(), IntegrityError),
         (an_opened_lease().word(Progress(clock=1, phase=Phase.STOPPED)), IntegrityError),
     ],
@@ -112,7 +111,7 @@ def test_the_state_of_a_lease_follows_from_one_word() -> None:
     opened = an_opened_lease()
     assignment = read(opened.view)
     stop = opened.word(Progress(clock=builders.NOW + 5, phase=Phase.STOPPED, flags=1))
-    words = {opened.word(): "running", stop: "stopped", CLOSED_WORD: "closed", NEVER_USED: "unknown"}
+    words = {opened.word(): "running", stop: "stopped", CLOSED: "closed", UNUSED: "unknown"}
     for word, state in words.items():
         assert state_on_chain(assignment, lambda _, word=word: word) is OnChain(state)  # type: ignore[misc]
 
