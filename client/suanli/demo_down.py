@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 from suanli_protocol.errors import ConfigurationError, SuanliError
 
 from suanli.demo_home import MACHINES, DemoHome, command
+from suanli.files import write_json
+from suanli.network import MEMORY_FILE
 from suanli.store import Store
 
 NODE_DOWN_TIMEOUT_S = 60.0
@@ -77,9 +80,23 @@ def _remove(home: DemoHome, cleared: Cleared) -> None:
     if home.root.is_dir():
         shutil.rmtree(home.root)
         cleared.removed.append(home.root)
-    for folder in (home.root.parent / "jobs", home.root.parent):
+    data = home.root.parent
+    for folder in (data / "jobs", data / "drafts", data):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _forget_network(path: Path, escrow: str) -> None:
+    """Strikes the demo's chain off the list of networks that this client has seen; the list goes if nothing is left."""
+    try:
+        seen = json.loads(path.read_bytes())
+        left = {name: genesis for name, genesis in seen.items() if not escrow or escrow.lower() not in name.lower()}
+    except (OSError, ValueError, AttributeError):
+        return
+    if left:
+        write_json(path, left)
+    else:
+        path.unlink()
 
 
 def _forget_jobs(home: DemoHome, cleared: Cleared) -> int:
@@ -89,6 +106,7 @@ def _forget_jobs(home: DemoHome, cleared: Cleared) -> int:
         records = [record for record in store.all() if record.escrow.lower() == memory.escrow.lower() != ""]
     except SuanliError:
         return 0  # a damaged record is not ours to judge: it stays
+    _forget_network(home.root.parent / MEMORY_FILE, memory.escrow)
     for record in records:
         store.forget(record.id)
         if record.output_dir and Path(record.output_dir).is_dir():

@@ -50,7 +50,9 @@ def read_status(home: DemoHome) -> Status:
         troubles.append(error.detail)
     offers: list[dict[str, Any]] = []
     try:
-        offers = _offers(market)
+        with MarketClient(market) as client:
+            symbol, decimals = client.info().symbol, client.info().decimals
+            offers = _offers(client)
     except SuanliError as error:
         troubles.append(error.detail)
     return Status(
@@ -91,15 +93,14 @@ def _parties(home: DemoHome, url: str, address: str) -> tuple[str, int, list[dic
     return escrow.token.symbol, escrow.token.decimals, parties
 
 
-def _offers(url: str) -> list[dict[str, Any]]:
-    with MarketClient(url) as client:
-        return [
-            {
-                "name": view.attributes.get("name", ""),
-                "region": view.attributes.get("region", ""),
-                "provider": view.offer["provider"],
-                "prices": view.offer["prices"],
-                "free": view.free,
-            }
-            for view in client.offers()
-        ]
+def _offers(client: MarketClient) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": view.attributes.get("name", ""),
+            "region": view.attributes.get("region", ""),
+            "provider": view.offer["provider"],
+            "prices": view.offer["prices"],
+            "free": view.free,
+        }
+        for view in client.offers()
+    ]

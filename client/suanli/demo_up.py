@@ -19,6 +19,7 @@ from suanli_protocol.market_client import MarketClient
 from suanli_protocol.units import format_money, parse_money
 
 from suanli.demo_home import KEYS, MACHINES, DemoHome, Machine, anvil, command
+from suanli.demo_ledger import keep_first_genesis
 from suanli.demo_process import ProcessRecord
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class _Up:
             home.processes.stop("chain")
         program = anvil()
         self._refuse_lost_ledger()
+        keep_first_genesis(home.ledger)
         port = _port(self.memory.chain_port or CHAIN_PORT)
         home.folder("chain")
         arguments = [program, "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)]
