@@ -7,6 +7,7 @@ refuses is a ChainError, or a ChainRevertedError with the contract's own error.
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ GAS_MARGIN = (6, 5)  # the estimate times 1.2
 TIP_FALLBACK_WEI = 10**9
 LOG_SPAN_BLOCKS = 2_000
 _POLL_S = (0.01, 0.5)
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,11 @@ class TxReceipt:
 class Chain:
     """A chain endpoint by its URL. Thread-safe; close it, or use it as a context."""
 
-    def __init__(self, url: str, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = CALL_TIMEOUT_S, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.url = url
+        self._transport = transport
         self._timeout_s = timeout_s
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -284,7 +289,9 @@ class Chain:
 
         with self._lock:
             if self._client is None:
-                self._client = httpx.Client(timeout=self._timeout_s, trust_env=False, follow_redirects=False)
+                self._client = httpx.Client(
+                    timeout=self._timeout_s, transport=self._transport, trust_env=False, follow_redirects=False
+                )
             return self._client
 
     def _read(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
@@ -320,6 +327,8 @@ def _refused(method: str, error: Any) -> ChainError:
 
 
 def _number(value: Any) -> int:
+    if _QUANTITY.fullmatch(value) is None:
+        raise ValueError(f"{value!r:.80} is no number")
     return int(value, 16)
 
 

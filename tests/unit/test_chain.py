@@ -1,0 +1,142 @@
+"""The chain endpoint as an enemy: whatever it answers, the error says what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from suanli_protocol.abi import artifact
+from suanli_protocol.chain import GAS_MAX, Chain
+from suanli_protocol.errors import ChainError, ChainRevertedError, ChainUnavailableError, FundsError, NotFoundError
+from suanli_protocol.reverts import HINTS, reverted
+from support import builders
+
+WORD = "0x" + "11" * 32
+BLOCK = {"number": "0x5", "hash": WORD, "parentHash": WORD, "timestamp": "0x10", "baseFeePerGas": "0x7"}
+
+
+def answering(**results: Any) -> Chain:
+    """A chain that answers each method with a result, or with an error where the result has a message."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        result = results[json.loads(request.content)["method"]]
+        if isinstance(result, dict) and "message" in result:
+            return httpx.Response(200, json={"jsonrpc": "2.0", "id": 1, "error": result})
+        return httpx.Response(200, json={"jsonrpc": "2.0", "id": 1, "result": result})
+
+    return Chain("http://chain.test", transport=httpx.MockTransport(answer))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={"id": 1}),
+        httpx.Response(500, json={"result": "0x1"}),
+        httpx.Response(301, headers={"Location": "http://elsewhere.test"}),
+        httpx.Response(200, json={"result": None}),
+        httpx.Response(200, json={"result": "1e9"}),
+        httpx.Response(200, json={"result": {"a": 1}}),
+        httpx.Response(200, json={"result": ["0x1"]}),
+    ],
+)
+def test_nonsense_is_an_endpoint_that_cannot_be_used(response: httpx.Response) -> None:
+    chain = Chain("http://chain.test", transport=httpx.MockTransport(lambda request: response))
+    with pytest.raises(ChainUnavailableError) as unavailable:
+        chain.chain_id()
+    assert "SUANLI_CHAIN" in unavailable.value.hint
+
+
+def test_a_timeout_is_an_endpoint_that_cannot_be_used() -> None:
+    def late(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("late", request=request)
+
+    with pytest.raises(ChainUnavailableError, match="late"):
+        Chain("http://chain.test", transport=httpx.MockTransport(late)).block()
+
+
+def test_a_whole_block() -> None:
+    block = answering(eth_getBlockByNumber=BLOCK).block()
+    assert (block.number, block.hash, block.timestamp, block.base_fee) == (5, b"\x11" * 32, 16, 7)
+
+
+@pytest.mark.parametrize("broken", [{"number": None}, {"hash": "0x11"}, {"timestamp": 16}, {"parentHash": "11" * 32}])
+def test_a_malformed_block_is_said(broken: dict[str, Any]) -> None:
+    with pytest.raises(ChainUnavailableError, match="malformed"):
+        answering(eth_getBlockByNumber=BLOCK | broken).block()
+
+
+def test_what_the_chain_does_not_know() -> None:
+    chain = answering(eth_getBlockByNumber=None, eth_getTransactionByHash=None, eth_getTransactionReceipt=None)
+    with pytest.raises(NotFoundError):
+        chain.block(7)
+    with pytest.raises(NotFoundError):
+        chain.transaction(bytes(32))
+    assert chain.receipt(bytes(32)) is None
+
+
+def test_gas_has_a_fifth_to_spare_and_an_end() -> None:
+    assert answering(eth_estimateGas=hex(100_000)).estimate({}) == 120_000
+    assert answering(eth_estimateGas=hex(GAS_MAX - 1)).estimate({}) == GAS_MAX
+    with pytest.raises(ChainError, match="one may use") as large:
+        answering(eth_estimateGas=hex(GAS_MAX + 1)).estimate({})
+    assert large.value.hint == "send smaller batches"
+
+
+def test_fees_leave_room_for_the_base_fee_to_double() -> None:
+    assert answering(eth_getBlockByNumber=BLOCK, eth_maxPriorityFeePerGas="0x3").fees() == (17, 3)
+    old = answering(eth_getBlockByNumber=BLOCK, eth_maxPriorityFeePerGas={"code": -32601, "message": "no such method"})
+    assert old.fees() == (14 + 10**9, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "code"),
+    [
+        ("nonce too low", ChainError, "nonce"),
+        ("replacement transaction underpriced", ChainError, "nonce"),
+        ("insufficient funds for gas * price + value", FundsError, "funds"),
+        ("intrinsic gas too low", ChainError, "chain"),
+    ],
+)
+def test_why_a_transaction_was_not_taken(message: str, kind: type[ChainError], code: str) -> None:
+    chain = answering(
+        eth_chainId="0x7a69",
+        eth_getBlockByNumber=BLOCK,
+        eth_maxPriorityFeePerGas="0x1",
+        eth_sendRawTransaction={"code": -32000, "message": message},
+    )
+    with pytest.raises(kind) as refused:
+        chain.send(builders.consumer(), b"", to=builders.ESCROW, gas=21_000, nonce=0)
+    assert refused.value.code == code
+
+
+def test_a_transaction_that_is_known_already_was_sent() -> None:
+    chain = answering(
+        eth_chainId="0x7a69",
+        eth_getBlockByNumber=BLOCK,
+        eth_maxPriorityFeePerGas="0x1",
+        eth_sendRawTransaction={"code": -32000, "message": "already known"},
+    )
+    assert len(chain.send(builders.consumer(), b"", to=builders.ESCROW, gas=21_000, nonce=0)) == 32
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_revert_is_decoded_where_clients_put_it(nested: bool) -> None:
+    data: Any = "0x08c379a0" + "20".rjust(64, "0") + "02".rjust(64, "0") + "6e6f".ljust(64, "0")
+    error = {"code": 3, "message": "execution reverted", "data": {"data": data} if nested else data}
+    with pytest.raises(ChainRevertedError) as refused:
+        answering(eth_call=error).call(builders.ESCROW, b"")
+    assert (refused.value.name, refused.value.arguments) == ("Error", ("no",))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\xff" * 4, b"\xff" * 99, bytes.fromhex("4e487b71") + bytes(32)])
+def test_any_revert_data_gives_an_error(data: bytes) -> None:
+    assert isinstance(reverted(data, "why"), ChainRevertedError)
+
+
+def test_every_error_of_the_escrow_has_a_hint() -> None:
+    declared = {item["name"] for item in artifact("LeaseEscrow")["abi"] if item["type"] == "error"}
+    assert {name for name in declared if name.startswith("LeaseEscrow_")} <= set(HINTS)
