@@ -17,6 +17,7 @@ import ray
 from suanli_protocol.errors import NotFoundError
 
 from suanli_node.bubblewrap import Bubblewrap
+from suanli_node.cgroup import discard
 from suanli_node.environment import empty_name
 from suanli_node.namespace import ENVIRONMENTS, PYTHON
 from suanli_node.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
@@ -106,7 +107,8 @@ class Agent:
             await finished
         except Exception as error:
             detail = f"{detail}: {type(error).__name__}"
-        self._settle(folder, detail)
+        if self._settle(folder, detail):
+            await asyncio.to_thread(discard, spec.lease_id)
         await self.changed(spec.lease_id)
 
     def _call_lost(self) -> None:
@@ -116,14 +118,15 @@ class Agent:
             if folder.started():
                 self._settle(folder, "the node's Ray host ended under the run")
 
-    def _settle(self, folder: RunFolder, detail: str) -> None:
-        """Call a run lost that is not final and of which nothing lives any more."""
+    def _settle(self, folder: RunFolder, detail: str) -> bool:
+        """Call a run lost that is not final and of which nothing lives any more; true if it was one."""
         try:
             status = folder.status()
         except NotFoundError:
-            return
+            return False
         if not status.final:
             folder.write_status(lost(status, detail))
+        return not status.final
 
 
 async def _outcome(reference: Any) -> None:

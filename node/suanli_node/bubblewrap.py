@@ -23,7 +23,7 @@ from pathlib import Path
 
 from suanli_protocol.errors import ConfigurationError, ExecutionError
 
-from suanli_node.cgroup import Cgroup, CgroupLimits
+from suanli_node.cgroup import Cgroup, CgroupLimits, group_name
 from suanli_node.process_tree import TreeUsage, measure, signal_all
 from suanli_node.sandbox import Cell, Ending
 from suanli_node.seccomp import program
@@ -160,7 +160,7 @@ class _Start:
         group, init = Cgroup({}), 0
         try:
             init = first_process(status)
-            group = Cgroup.create(f"suanli-{self._cell.name}", self._group_limits())
+            group = Cgroup.create(group_name(self._cell.name), self._group_limits())
             self._confine(init, group)
             prisoner = BubblewrapPrisoner(process, status, stdout, stderr, init, group)
         except (OSError, ValueError) as error:

@@ -100,6 +100,16 @@ class Cgroup:
         return 0
 
 
+def group_name(run: str) -> str:
+    """What the groups of a run are called."""
+    return f"suanli-{run}"
+
+
+def discard(run: str) -> None:
+    """Delete groups that a run left whose keeper was killed."""
+    Cgroup({controller: folder / group_name(run) for controller, folder in own_groups().items()}).remove()
+
+
 def own_groups() -> dict[str, Path]:
     """The caller's own group per version-1 controller, where its hierarchy is mounted."""
     groups: dict[str, Path] = {}

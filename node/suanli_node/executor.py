@@ -22,6 +22,7 @@ import psutil
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 
 from suanli_node.bubblewrap import Bubblewrap, is_true_root
+from suanli_node.cgroup import discard
 from suanli_node.environment import EnvironmentStore
 from suanli_node.host_link import HostLink
 from suanli_node.namespace import StateFolder
@@ -115,8 +116,7 @@ class Executor:
 
     def runs(self) -> list[RunStatus]:
         """All runs that were started here and not forgotten."""
-        folders = [RunFolder(path) for path in sorted(self.state.runs.iterdir())]
-        return [self.status(folder.path.name) for folder in folders if folder.started()]
+        return [self.status(folder.path.name) for folder in self._started()]
 
     def health(self, *, probe: bool = False) -> dict[str, Any]:
         """Facts of the host; ExecutionError if it does not answer. `probe` also sends a task through Ray."""
@@ -125,6 +125,8 @@ class Executor:
 
     def host_lives(self) -> bool:
         """False only if the host's namespaces are gone, and with them everything that ran there."""
+        if not self.state.lock.exists():
+            return False
         with self.state.lock.open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -142,6 +144,10 @@ class Executor:
             if not self._gone_within(timeout_s):
                 raise ExecutionError("the Ray host does not end", hint=f"look into {self.state.log}")
         self._clear()
+
+    def _started(self) -> list[RunFolder]:
+        folders = [RunFolder(path) for path in sorted(self.state.runs.iterdir())]
+        return [folder for folder in folders if folder.started()]
 
     def _bring_up(self, capacity: HostCapacity, mask: tuple[Path, ...], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -209,6 +215,9 @@ class Executor:
 
     def _clear(self) -> None:
         """Remove what a dead host left."""
+        for folder in self._started():
+            if not folder.status().final:
+                discard(folder.path.name)
         shutil.rmtree(self.state.ray, ignore_errors=True)
         for path in (self.state.socket, self.state.process):
             path.unlink(missing_ok=True)

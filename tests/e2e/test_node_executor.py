@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 from suanli_node.bubblewrap import is_true_root
+from suanli_node.cgroup import group_name, own_groups
 from suanli_node.collect import CollectLimits, collect
 from suanli_node.environment import EnvironmentStore, PackageIndex
 from suanli_node.executor import Executor, HostCapacity
@@ -456,8 +457,9 @@ def test_supervisor_that_dies_takes_its_job_along(executor: Executor) -> None:
     supervisor.kill()
     status = executor.wait(lease_id, WAIT_S)
     assert (status.phase, status.reason) == (RunPhase.LOST, "worker_lost")
-    psutil.wait_procs([job], timeout=WAIT_S)
-    assert not job.is_running() or job.status() == psutil.STATUS_ZOMBIE
+    assert left_of([job.pid]) == []
+    executor.health(probe=True)
+    assert [str(group) for group in own_groups().values() if (group / group_name(lease_id)).exists()] == []
 
 
 DAEMON = """
@@ -504,6 +506,7 @@ def test_runs_outlive_the_daemon_not_the_host_and_shutdown_leaves_nothing(tmp_pa
     family += inhabitants(_recorded_pid(executor))
     executor.shutdown()
     assert left_of(family) == []
+    assert [str(group) for group in own_groups().values() if (group / group_name("endless")).exists()] == []
     assert sorted(path.name for path in state.iterdir()) == ["environments", "ray_host.lock", "ray_host.log", "runs"]
     entries, _ = read_log(state / "runs/survivor/log", 0)
     assert b"".join(entry.data for entry in entries) == b"before\nafter\n"
