@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from suanli_protocol.abi import artifact
 from suanli_protocol.errors import ProtocolError
+from suanli_protocol.recursion import limit_kept
 
 if TYPE_CHECKING:
     from eth_abi.codec import ABICodec
@@ -27,8 +28,9 @@ class ContractAbi:
     """The ABI of one shipped contract. It imports web3 (1.5 s), so it is made late: `contract_abi(name)`."""
 
     def __init__(self, name: str) -> None:
-        from web3 import Web3
-        from web3.utils import abi_to_signature
+        with limit_kept():
+            from web3 import Web3
+            from web3.utils import abi_to_signature
 
         self.bytecode = bytes.fromhex(artifact(name)["bytecode"].removeprefix("0x"))
         self._codec: ABICodec = Web3().codec
@@ -95,7 +97,8 @@ class ContractAbi:
 
 
 def _member(element: dict[str, Any]) -> Member:
-    from web3.utils import collapse_if_tuple
+    with limit_kept():
+        from web3.utils import collapse_if_tuple
 
     inputs = element["inputs"]
     return Member(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from suanli_protocol.errors import SignatureError, UnusableKeyError
+from suanli_protocol.recursion import limit_kept
 from suanli_protocol.signing import Signer, address_bytes, checksum_address
 
 SCRYPT_N = 1 << 17  # about half a second and 128 MiB for each guess at a password
@@ -24,7 +25,8 @@ FILE_BYTES_MAX = 64 * 1024
 
 def create(path: Path, password: str, *, scrypt_n: int = SCRYPT_N, secret: bytes | None = None) -> Signer:
     """Writes a key (a new one, or the 32 bytes of `secret`) under the password to a file that must not exist yet."""
-    from eth_keyfile.keyfile import create_keyfile_json
+    with limit_kept():
+        from eth_keyfile.keyfile import create_keyfile_json
 
     if not password:
         raise UnusableKeyError("the password is empty", hint="choose one; it is all that protects the key at rest")
@@ -37,7 +39,8 @@ def create(path: Path, password: str, *, scrypt_n: int = SCRYPT_N, secret: bytes
 
 def load(path: Path, password: str) -> Signer:
     """Unlocks a key; UnusableKeyError if the file is missing, open to others, no key file, or the password is wrong."""
-    from eth_keyfile.keyfile import decode_keyfile_json
+    with limit_kept():
+        from eth_keyfile.keyfile import decode_keyfile_json
 
     content = _content(path)
     try:

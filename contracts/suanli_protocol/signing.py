@@ -16,6 +16,7 @@ import coincurve
 
 from suanli_protocol.errors import SignatureError
 from suanli_protocol.messages import Message, Struct, solidity_fields, type_string
+from suanli_protocol.recursion import limit_kept
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -187,7 +188,8 @@ class Signer:
     @cached_property
     def account(self) -> LocalAccount:
         """The same key as eth-account's, for signing transactions (imported late: it costs a second)."""
-        from eth_account import Account
+        with limit_kept():
+            from eth_account import Account
 
         account: LocalAccount = Account.from_key(self._key.secret)
         return account

@@ -1,0 +1,21 @@
+"""Python's limit on recursion, kept where it is: py_ecc, imported by eth_account and eth_keyfile, raises it a hundredfold.
+
+Under such a limit deeply nested JSON of a stranger does not raise RecursionError but overflows the C stack: one message
+would end the process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def limit_kept() -> Iterator[None]:
+    """Whatever is imported in the context, the limit afterwards is the one before."""
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
