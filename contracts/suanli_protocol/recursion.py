@@ -1,4 +1,4 @@
-"""Python's limit on recursion, kept where it is: py_ecc, imported by eth_account and eth_keyfile, raises it a hundredfold.
+"""Python's recursion limit, kept where it is: py_ecc, imported by eth_account and eth_keyfile, raises it hundredfold.
 
 Under such a limit deeply nested JSON of a stranger does not raise RecursionError but overflows the C stack: one message
 would end the process.

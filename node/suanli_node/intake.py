@@ -6,7 +6,6 @@ Everything here comes from a stranger. What is wrong with it ends the lease with
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pydantic_core import from_json
 from suanli_protocol.archive import UnpackLimits, unpack
 from suanli_protocol.documents import DOCUMENT_BYTES_MAX, ArchiveManifest, JobDocument, hex32, sha256
 from suanli_protocol.errors import ExecutionError, IntegrityError, NotFoundError, ProtocolError, SuanliError
@@ -140,9 +140,9 @@ class Intake:
 def consumer_key_of(document: bytes) -> str:
     """The encryption key in a job document that may be refused for other members; "" if there is none."""
     try:
-        key = json.loads(document)["consumerKey"]
+        key = from_json(document)["consumerKey"]
         return str(key) if HEX32.match(key) else ""
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return ""
 
 

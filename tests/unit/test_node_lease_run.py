@@ -30,6 +30,7 @@ from suanli_protocol.errors import ChainUnavailableError, MarketError, NotFoundE
 from suanli_protocol.escrow import CLOSED
 from suanli_protocol.lease import Phase, Progress
 from suanli_protocol.messages import Delivered
+from suanli_protocol.reasons import Reason
 from suanli_protocol.sealing import Context, seal_bytes
 from support import builders
 from support.leases import Opened, an_opened_lease
@@ -328,7 +329,7 @@ def test_a_receipt_waits_for_the_market(tmp_path: Path) -> None:
 def test_a_refused_job_gets_a_receipt_over_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.send_job()
-    world.workshop.refusal = RunRefusedError(lease_run.Reason.ENVIRONMENT_FAILED, "no such package")
+    world.workshop.refusal = RunRefusedError(Reason.ENVIRONMENT_FAILED, "no such package")
     run = world.live()
     evidence = world.evidence()
     assert run.record.step is Step.POSTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -60,7 +61,7 @@ def offer_for_another_chain(opened: Opened) -> wire.LeaseView:
     return opened.told(offer_signature=wire.to_hex(signature))
 
 
-LIES = {
+LIES: dict[str, tuple[Callable[[Opened], wire.LeaseView], type[SuanliError], str]] = {
     "rate": (lambda o: o.told(rate=str(int(o.view.rate) + 1)), IntegrityError, "make the lease"),
     "time of opening": (lambda o: o.told(opened_at=o.view.opened_at + 1), IntegrityError, "make the lease"),
     "index": (lambda o: o.told(index=1), IntegrityError, "make the lease"),
