@@ -7,20 +7,32 @@ refuses is a ChainError, or a ChainRevertedError with the contract's own error.
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from suanli_protocol.chain_records import (
+    Block,
+    Log,
+    Transaction,
+    TxReceipt,
+    read_block,
+    read_data,
+    read_logs,
+    read_number,
+    read_receipt,
+    read_transaction,
+)
 from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, NotFoundError, TimedOutError
 from suanli_protocol.reverts import reverted
-from suanli_protocol.signing import Signer, address_bytes, checksum_address, keccak256
+from suanli_protocol.signing import Signer, keccak256
 
 if TYPE_CHECKING:
     import httpx
+
+__all__ = ["Block", "BlockId", "Chain", "Log", "Transaction", "TxReceipt"]
 
 T = TypeVar("T")
 BlockId = int | str | bytes  # a number, "latest" or "finalized", or a block's hash
@@ -31,61 +43,6 @@ GAS_MARGIN = (6, 5)  # the estimate times 1.2
 TIP_FALLBACK_WEI = 10**9
 LOG_SPAN_BLOCKS = 2_000
 _POLL_S = (0.01, 0.5)
-_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block's number, hash, parent and time (seconds of Unix UTC)."""
-
-    number: int
-    hash: bytes
-    parent: bytes
-    timestamp: int
-    base_fee: int
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """An event as the chain has it."""
-
-    address: str
-    topics: tuple[bytes, ...]
-    data: bytes
-    block: int
-    block_hash: bytes
-    transaction: bytes
-    log_index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """A mined or pending transaction; `to` is "" for a deployment, `block` None while it is pending."""
-
-    hash: bytes
-    sender: str
-    to: str
-    data: bytes
-    block: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class TxReceipt:
-    """What became of a transaction; status 1 is success."""
-
-    transaction: bytes
-    status: int
-    gas_used: int
-    effective_gas_price: int
-    block: int
-    block_hash: bytes
-    contract: str
-    logs: tuple[Log, ...]
-
-    @property
-    def cost_wei(self) -> int:
-        """What its sender paid for gas."""
-        return self.gas_used * self.effective_gas_price
 
 
 class Chain:
@@ -120,7 +77,7 @@ class Chain:
 
     @cached_property
     def _chain_id(self) -> int:
-        return self._read("eth_chainId", [], _number)
+        return self._read("eth_chainId", [], read_number)
 
     def genesis(self) -> bytes:
         """The hash of block 0: it tells a reset devnet from the one before."""
@@ -133,28 +90,28 @@ class Chain:
         answer = self.rpc("eth_getBlockByHash" if by_hash else "eth_getBlockByNumber", named, False)
         if answer is None:
             raise NotFoundError(f"the chain has no block {named}")
-        return self._understand("a block", lambda: _block(answer))
+        return self._understand("a block", lambda: read_block(answer))
 
     def balance_wei(self, address: str) -> int:
         """The native coin that an address has for gas."""
-        return self._read("eth_getBalance", [address, "latest"], _number)
+        return self._read("eth_getBalance", [address, "latest"], read_number)
 
     def nonce(self, address: str, block: BlockId = "pending") -> int:
         """The next nonce of an address."""
-        return self._read("eth_getTransactionCount", [address, _block_id(block)], _number)
+        return self._read("eth_getTransactionCount", [address, _block_id(block)], read_number)
 
     def code_hash(self, address: str) -> bytes:
         """keccak256 of the code at an address; of nothing if there is none."""
-        return keccak256(self._read("eth_getCode", [address, "latest"], _data))
+        return keccak256(self._read("eth_getCode", [address, "latest"], read_data))
 
     def has_code(self, address: str) -> bool:
         """Whether a contract is there."""
-        return self._read("eth_getCode", [address, "latest"], _data) != b""
+        return self._read("eth_getCode", [address, "latest"], read_data) != b""
 
     def call(self, to: str, data: bytes, *, block: BlockId = "latest", sender: str | None = None) -> bytes:
         """The answer of a contract's view; ChainRevertedError if it reverts."""
         request = {"to": to, "data": "0x" + data.hex()} | ({"from": sender} if sender else {})
-        return self._read("eth_call", [request, _block_id(block)], _data)
+        return self._read("eth_call", [request, _block_id(block)], read_data)
 
     def logs(self, address: str, first: int, last: int) -> list[Log]:
         """The events of a contract in blocks first..last, in order."""
@@ -162,7 +119,7 @@ class Chain:
         for start in range(first, last + 1, LOG_SPAN_BLOCKS):
             end = min(last, start + LOG_SPAN_BLOCKS - 1)
             query = {"address": address, "fromBlock": hex(start), "toBlock": hex(end)}
-            found += self._read("eth_getLogs", [query], _logs)
+            found += self._read("eth_getLogs", [query], read_logs)
         return sorted(found, key=lambda log: (log.block, log.log_index))
 
     def transaction(self, transaction: bytes) -> Transaction:
@@ -170,12 +127,12 @@ class Chain:
         answer = self.rpc("eth_getTransactionByHash", "0x" + transaction.hex())
         if answer is None:
             raise NotFoundError(f"the chain has no transaction 0x{transaction.hex()}")
-        return self._understand("a transaction", lambda: _transaction(answer))
+        return self._understand("a transaction", lambda: read_transaction(answer))
 
     def receipt(self, transaction: bytes) -> TxReceipt | None:
         """What became of a transaction; None while it is not mined."""
         answer = self.rpc("eth_getTransactionReceipt", "0x" + transaction.hex())
-        return None if answer is None else self._understand("a receipt", lambda: _receipt(answer))
+        return None if answer is None else self._understand("a receipt", lambda: read_receipt(answer))
 
     # Transactions
 
@@ -209,7 +166,7 @@ class Chain:
 
     def estimate(self, request: dict[str, Any]) -> int:
         """Gas for a transaction with a fifth to spare; ChainError if it is more than one transaction may use."""
-        used = self._read("eth_estimateGas", [request], _number)
+        used = self._read("eth_estimateGas", [request], read_number)
         if used > GAS_MAX:
             raise ChainError(f"the transaction needs {used} gas, one may use {GAS_MAX}", hint="send smaller batches")
         return min(GAS_MAX, used * GAS_MARGIN[0] // GAS_MARGIN[1])
@@ -217,7 +174,7 @@ class Chain:
     def fees(self) -> tuple[int, int]:
         """(highest fee, tip) per gas in wei: room for the base fee to double."""
         try:
-            tip = self._read("eth_maxPriorityFeePerGas", [], _number)
+            tip = self._read("eth_maxPriorityFeePerGas", [], read_number)
         except ChainUnavailableError:
             raise
         except ChainError:
@@ -318,35 +275,12 @@ def _refused(method: str, error: Any) -> ChainError:
     if isinstance(data, dict):
         data = data.get("data", data.get("result"))
     try:
-        raw = _data(data)
+        raw = read_data(data)
     except (TypeError, ValueError, AttributeError):
         raw = b""
     if raw or "revert" in message.lower():
         return reverted(raw, message)
     return ChainError(f"{method}: {message:.300}")
-
-
-def _number(value: Any) -> int:
-    if _QUANTITY.fullmatch(value) is None:
-        raise ValueError(f"{value!r:.80} is no number")
-    return int(value, 16)
-
-
-def _data(value: Any) -> bytes:
-    if not value.startswith("0x"):
-        raise ValueError(f"{value!r:.80} is no hex")
-    return bytes.fromhex(value[2:])
-
-
-def _word(value: Any) -> bytes:
-    data = _data(value)
-    if len(data) != 32:
-        raise ValueError(f"{value!r:.80} has not 32 bytes")
-    return data
-
-
-def _address(value: Any) -> str:
-    return checksum_address(address_bytes(value))
 
 
 def _block_id(block: BlockId) -> Any:
@@ -357,54 +291,3 @@ def _block_id(block: BlockId) -> Any:
             return hex(block)
         case _:
             return block
-
-
-def _block(answer: dict[str, Any]) -> Block:
-    return Block(
-        _number(answer["number"]),
-        _word(answer["hash"]),
-        _word(answer["parentHash"]),
-        _number(answer["timestamp"]),
-        _number(answer.get("baseFeePerGas") or "0x0"),
-    )
-
-
-def _log(answer: dict[str, Any]) -> Log:
-    return Log(
-        address=_address(answer["address"]),
-        topics=tuple(_word(topic) for topic in answer["topics"]),
-        data=_data(answer["data"]),
-        block=_number(answer["blockNumber"]),
-        block_hash=_word(answer["blockHash"]),
-        transaction=_word(answer["transactionHash"]),
-        log_index=_number(answer["logIndex"]),
-    )
-
-
-def _logs(answer: list[dict[str, Any]]) -> list[Log]:
-    return [_log(log) for log in answer]
-
-
-def _transaction(answer: dict[str, Any]) -> Transaction:
-    block, to = answer.get("blockNumber"), answer.get("to")
-    return Transaction(
-        _word(answer["hash"]),
-        _address(answer["from"]),
-        _address(to) if to else "",
-        _data(answer["input"]),
-        None if block is None else _number(block),
-    )
-
-
-def _receipt(answer: dict[str, Any]) -> TxReceipt:
-    contract = answer.get("contractAddress")
-    return TxReceipt(
-        transaction=_word(answer["transactionHash"]),
-        status=_number(answer["status"]),
-        gas_used=_number(answer["gasUsed"]),
-        effective_gas_price=_number(answer["effectiveGasPrice"]),
-        block=_number(answer["blockNumber"]),
-        block_hash=_word(answer["blockHash"]),
-        contract=_address(contract) if contract else "",
-        logs=tuple(_log(log) for log in answer["logs"]),
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from suanli_protocol.chain import BlockId, Chain, TxReceipt
+from suanli_protocol.chain import BlockId, Chain
+from suanli_protocol.chain_records import TxReceipt
 from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError
 from suanli_protocol.messages import Message, typed
 from suanli_protocol.signing import Signer, address_bytes, keccak256, struct_hash

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from suanli_protocol import openings as calls
 from suanli_protocol.capacity import Lanes
-from suanli_protocol.chain import WAIT_TIMEOUT_S, Block, BlockId, Chain, Log, Transaction, TxReceipt
+from suanli_protocol.chain import WAIT_TIMEOUT_S, BlockId, Chain
+from suanli_protocol.chain_records import Block, Log, Transaction, TxReceipt
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.erc20 import Token, calldata, view
 from suanli_protocol.errors import ConfigurationError, FundsError

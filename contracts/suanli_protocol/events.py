@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from suanli_protocol.chain import Log
+from suanli_protocol.chain_records import Log
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.lease import Kind, Refusal
 from suanli_protocol.signing import address_bytes, checksum_address

@@ -11,7 +11,7 @@ from typing import Any
 
 from eth_abi.abi import decode, encode
 from pyrevm import EVM, BlockEnv, CfgEnv, Env
-from suanli_protocol.chain import Log
+from suanli_protocol.chain_records import Log
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.escrow import Account
 from suanli_protocol.events import EscrowEvent, decode_event

@@ -120,6 +120,25 @@ def test_each_altered_member_is_found() -> None:
             log.verify_acknowledgement(ack.model_copy(update=change), DOMAIN, MARKET.address)
 
 
+def test_an_entry_at_another_place_than_its_number_is_found() -> None:
+    """A market that numbers one entry twice signs a tree in which a number stands at the wrong place."""
+    entries = [an_entry(seq) for seq in (5, 5, 7)]
+    leaves = [leaf(entry) for entry in entries]
+    head = Head(MARKET.address, 5, 7, next_head(bytes(32), merkle_root(leaves)), 2000)
+    ack = acknowledged(1, 3).model_copy(
+        update={
+            "entry": wire.paper_to_json(entries[1]),
+            "paper": wire.to_hex(entries[1].paper),
+            "path": [wire.to_hex(node) for node in merkle_path(leaves, 1)],
+            "previous": wire.to_hex(bytes(32)),
+            "head": wire.paper_to_json(head),
+            "signature": wire.to_hex(MARKET.sign(DOMAIN, head)),
+        }
+    )
+    with pytest.raises(IntegrityError, match="is not at"):
+        log.verify_acknowledgement(ack, DOMAIN, MARKET.address)
+
+
 def test_reasons_leave_the_escrows_codes_alone() -> None:
     assert max(Refusal) < 100
     assert min(code for code in ReasonCode if code) == 100
