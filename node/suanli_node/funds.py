@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import FundsError
 from suanli_protocol.escrow import Escrow
 from suanli_protocol.signing import Signer
+
+from suanli_node.offers import Terms, bond_needed_up
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,18 @@ class Funding:
         return self.free >= self.needed
 
 
-def fund_bonds(escrow: Escrow, signer: Signer, needed: int) -> Funding:
-    """Deposit what is missing as far as the wallet holds it; FundsError if then there is no free money at all."""
-    free = escrow.account(signer.address).free
+def unused(capacity: Lanes, used: Lanes) -> Lanes:
+    """What of the capacity is not leased; a lane that is leased beyond it (the operator offered more before) is 0."""
+    return Lanes(*(max(0, have - taken) for have, taken in zip(capacity.values, used.values, strict=True)))
+
+
+def fund_bonds(escrow: Escrow, signer: Signer, capacity: Lanes, terms: Terms) -> Funding:
+    """Deposit what the bonds of all capacity that is not leased yet need, as far as the wallet holds it.
+
+    FundsError if bonds are needed and then there is no free money at all.
+    """
+    account = escrow.account(signer.address)
+    free, needed = account.free, bond_needed_up(unused(capacity, account.used), terms)
     missing = max(0, needed - free)
     deposited = min(missing, escrow.token.balance_of(signer.address)) if missing else 0
     if deposited:

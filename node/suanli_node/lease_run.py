@@ -383,6 +383,7 @@ class LeaseRun:
             self._check_halt()
             self.record.step = step
             self.folder.save(self.record)
+        log.debug("lease %d: %s", self.record.view.number, step)
 
     def _report(self, phase: Phase, reason: str = "", detail: str = "") -> None:
         report = wire.Report(phase=phase, reason=reason, detail=detail[:REPORT_DETAIL_MAX])

@@ -40,9 +40,11 @@ class Publisher:
         attributes: Attributes,
         valid_s: int,
         ledger: Path,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._signer, self._domain, self._market, self._counter = signer, domain, market, counter
         self._capacity, self._terms, self._attributes, self._valid_s = capacity, terms, attributes, valid_s
+        self._prepare = prepare  # what a fresh offer needs first: money for its bonds
         self._ledger = ledger  # ids of offers that may stand on the book, written before they are posted
         self._lock, self._halt = threading.Lock(), threading.Event()
         self.current: SignedOffer | None = None
@@ -80,6 +82,7 @@ class Publisher:
         while not self._halt.wait(LOOK_S if self.current else next(waits)):
             try:
                 if self._is_due() and not self._halt.is_set():
+                    self._prepare()
                     self.publish()
                     waits = pauses()
             except SuanliError as error:

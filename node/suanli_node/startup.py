@@ -38,7 +38,7 @@ from suanli_node.inventory import Inventory, limited, take_inventory
 from suanli_node.lease_desk import LeaseDesk
 from suanli_node.lease_run import Services
 from suanli_node.namespace import StateFolder as EngineFolder
-from suanli_node.offers import Terms, bond_needed_up
+from suanli_node.offers import Terms
 from suanli_node.publisher import Publisher
 from suanli_node.retry import Halted, persist
 from suanli_node.runs import write_json
@@ -90,6 +90,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         publisher = Publisher(
             signer, identity.domain, market, lambda: escrow.account(signer.address).counter,
             capacity=capacity, terms=terms, attributes=attributes, valid_s=settings.offer_valid_s, ledger=state.offers,
+            prepare=lambda: fund(escrow, signer, capacity, terms),
         )  # fmt: skip
         offer = persist(publisher.publish, halt, "publishing the offer")
         environments = EnvironmentStore(EngineFolder(state.executor).environments, index)
@@ -177,7 +178,7 @@ def terms_of(settings: Settings, escrow: Escrow) -> Terms:
 
 def fund(escrow: Escrow, signer: Signer, capacity: Lanes, terms: Terms) -> None:
     """Deposit what the bonds need, as far as the wallet goes."""
-    funding = fund_bonds(escrow, signer, bond_needed_up(capacity, terms))
+    funding = fund_bonds(escrow, signer, capacity, terms)
     decimals, symbol = escrow.token.decimals, escrow.token.symbol
     if funding.deposited:
         log.info("deposited %s %s for bonds", format_money(funding.deposited, decimals), symbol)

@@ -1,0 +1,288 @@
+"""The desk: takes what chain and papers prove, once, while there is room, with or without the market's events."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from suanli_node import lease_desk
+from suanli_node.background import Background
+from suanli_node.lease_desk import LeaseDesk
+from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
+from suanli_node.lease_run import Services
+from suanli_node.runlog import LogEntry
+from suanli_node.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.settings import StateFolder
+from suanli_protocol import wire
+from suanli_protocol.capacity import Lanes
+from suanli_protocol.documents import hex32
+from suanli_protocol.errors import ChainUnavailableError, NotFoundError
+from suanli_protocol.escrow import CLOSED, UNUSED
+from suanli_protocol.lease import Phase, Progress
+from support import builders
+from support.leases import Opened, an_opened_lease
+
+WAIT_S = 20.0
+
+
+@dataclass
+class Market:
+    """Lists leases; has no job for any, so each waits in its first step."""
+
+    views: dict[str, wire.LeaseView] = field(default_factory=dict)
+
+    def leases(self, *, state: str = "") -> list[wire.LeaseView]:
+        """All that are open."""
+        return list(self.views.values())
+
+    def lease(self, lease: bytes) -> wire.LeaseView:
+        """One."""
+        if hex32(lease) not in self.views:
+            raise NotFoundError("no such lease")
+        return self.views[hex32(lease)]
+
+    def get_blob(self, lease: bytes, slot: str) -> Any:
+        """Not here."""
+        raise NotFoundError("not here")
+
+    def report(self, *_: object) -> None:
+        """Takes it."""
+
+    post_logs = post_receipt = report
+
+
+@dataclass
+class Runner:
+    """Knows runs that somebody else may have started."""
+
+    known: dict[str, RunStatus] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+
+    def runs(self) -> list[RunStatus]:
+        """All."""
+        return list(self.known.values())
+
+    def stop(self, lease_id: str, reason: str) -> None:
+        """Ends it."""
+        if lease_id not in self.known:
+            raise NotFoundError("no run")
+        self.stopped.append(lease_id)
+        self.known[lease_id] = RunStatus(lease_id, RunPhase.EXITED)
+
+    def forget(self, lease_id: str) -> None:
+        """Forgets it."""
+        self.known.pop(lease_id, None)
+
+    def start(self, spec: RunSpec) -> None:
+        """Never."""
+        raise AssertionError("nothing may run here")
+
+    def status(self, lease_id: str) -> RunStatus:
+        """What is known."""
+        raise NotFoundError("no run")
+
+    def wait_change(self, seen: RunStatus, timeout_s: float) -> RunStatus:
+        """As it was."""
+        return seen
+
+    def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
+        """Nothing."""
+        return [], offset
+
+
+class Node:
+    """A desk over a chain in a dictionary."""
+
+    def __init__(self, folder: Path, capacity: Lanes | None = None) -> None:
+        self.chain: dict[bytes, bytes] = {}
+        self.reachable = True
+        self.market, self.runner = Market(), Runner()
+        self.state = StateFolder(folder)
+        self.state.create()
+        self.capacity = capacity or builders.a_capacity()
+        self.desk = self.a_desk()
+
+    def a_desk(self) -> LeaseDesk:
+        """As a process has it that begins."""
+
+        def services(desk: LeaseDesk) -> Services:
+            return Services(
+                signer=builders.provider(),
+                domain=builders.a_domain(),
+                market=self.market,  # type: ignore[arg-type]
+                read_seat=self.read_seat,
+                runner=self.runner,
+                workshop=None,  # type: ignore[arg-type]
+                receipts=self.state.receipts,
+                reports=Background(1, "reports"),
+                on_end=desk.ended,
+            )
+
+        return LeaseDesk(self.state, self.capacity, services)
+
+    def read_seat(self, key: bytes) -> bytes:
+        """The word at a seat."""
+        if not self.reachable:
+            raise ChainUnavailableError("gone")
+        return self.chain.get(key, UNUSED)
+
+    def open(self, n: int, **bid: Any) -> Opened:
+        """A lease on chain and market."""
+        opened = an_opened_lease(seat=builders.a_seat(n), **bid)
+        self.chain[opened.lease.seat_key] = opened.word()
+        self.market.views[opened.view.id] = opened.view
+        return opened
+
+    def tell(self, kind: str, opened: Opened) -> None:
+        """An event of the market."""
+        event = {"seq": 1, "at": 1, "kind": kind, "lease": opened.view.id}
+        self.desk.handle(wire.Event.model_validate(event))
+
+    def taken(self) -> set[str]:
+        """The leases that the desk works on."""
+        return {run.record.view.id for run in self.desk.runs()}
+
+
+def eventually(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not look():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    monkeypatch.setattr(lease_desk, "CHAIN_TRIES", 2)
+    return Node(tmp_path)
+
+
+def test_an_opened_lease_is_taken_at_its_event_and_only_once(node: Node) -> None:
+    opened = node.open(1)
+    for _ in range(3):
+        node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    node.desk.reconcile()
+    assert len(node.desk.runs()) == 1
+    assert (node.state.leases / opened.view.id[2:] / "record.json").exists()
+
+
+def test_a_lease_whose_event_was_lost_is_found(node: Node) -> None:
+    opened = node.open(1)
+    node.desk.reconcile()
+    eventually(lambda: node.taken() == {opened.view.id})
+
+
+def test_a_lease_that_the_chain_does_not_know_is_not_taken(node: Node) -> None:
+    phantom, honest = node.open(1), node.open(2)
+    del node.chain[phantom.lease.seat_key]
+    for opened in (phantom, honest):
+        node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {honest.view.id} and not node.desk._taking)
+    assert {path.name for path in node.state.leases.iterdir()} == {honest.view.id[2:]}
+
+
+def test_a_lease_of_other_terms_is_not_taken(node: Node) -> None:
+    opened, honest = node.open(1), node.open(2)
+    node.market.views[opened.view.id] = opened.told(rate=str(int(opened.view.rate) - 1))
+    node.desk.reconcile()
+    eventually(lambda: node.taken() == {honest.view.id} and not node.desk._taking)
+
+
+def test_an_answer_about_another_lease_is_not_taken(node: Node) -> None:
+    opened, other = node.open(1), node.open(2)
+    node.market.views = {opened.view.id: other.view}
+    node.tell("lease.opened", opened)
+    eventually(lambda: not node.desk._taking)
+    assert node.taken() == set()
+
+
+def test_an_endpoint_that_is_behind_is_waited_for(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_desk, "CHAIN_TRIES", 8)
+    opened = node.open(1)
+    word = node.chain.pop(opened.lease.seat_key)
+    threading.Timer(0.2, lambda: node.chain.update({opened.lease.seat_key: word})).start()
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+
+
+def test_what_does_not_fit_waits_until_there_is_room(tmp_path: Path) -> None:
+    node = Node(tmp_path, builders.a_need())
+    first = node.open(1)
+    node.tell("lease.opened", first)
+    eventually(lambda: node.taken() == {first.view.id})
+    second = node.open(2)
+    node.tell("lease.opened", second)
+    eventually(lambda: node.desk._crowded)
+    node.chain[first.lease.seat_key] = CLOSED
+    del node.market.views[first.view.id]
+    node.tell("lease.settled", first)
+    eventually(node.desk.wanted.is_set)
+    node.desk.reconcile()
+    eventually(lambda: node.taken() == {second.view.id})
+
+
+def test_news_are_believed_only_if_the_chain_says_the_same(node: Node) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    run = node.desk.runs()[0]
+    for kind in ("lease.settled", "lease.released", "lease.stopped"):
+        node.tell(kind, opened)
+    node.reachable = False
+    node.tell("lease.settled", opened)
+    node.reachable = True
+    del node.market.views[opened.view.id]
+    node.desk.reconcile()
+    assert node.taken() == {opened.view.id}
+    assert run.record.step is Step.ACCEPTED
+    node.chain[opened.lease.seat_key] = opened.word(Progress(clock=builders.NOW, phase=Phase.STOPPED, flags=1))
+    node.tell("lease.stopped", opened)
+    eventually(lambda: run.record.step is Step.POSTED)
+    assert run.record.reason == "stopped"
+
+
+def test_a_settled_lease_is_forgotten_even_if_no_event_came(node: Node) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    node.chain[opened.lease.seat_key] = CLOSED
+    del node.market.views[opened.view.id]
+    node.desk.reconcile()
+    eventually(lambda: node.taken() == set())
+    assert list(node.state.leases.iterdir()) == []
+
+
+def test_runs_that_belong_to_no_lease_are_stopped_then_forgotten(node: Node) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    mine = opened.view.id[2:]
+    node.runner.known = {name: RunStatus(name, RunPhase.RUNNING) for name in (mine, "stranger")}
+    node.desk.reconcile()
+    assert node.runner.stopped == ["stranger"]
+    node.desk.reconcile()
+    assert set(node.runner.known) == {mine}
+
+
+def test_a_new_process_goes_on_with_what_it_finds(node: Node) -> None:
+    opened = node.open(1)
+    LeaseFolder(node.state.leases / opened.view.id[2:]).save(LeaseRecord(opened.view))
+    (node.state.leases / "remains").mkdir()
+    (node.state.leases / "torn").mkdir()
+    (node.state.leases / "torn" / "record.json").write_text("{")
+    node.desk.restore()
+    assert node.taken() == {opened.view.id}
+    assert {path.name for path in node.state.leases.iterdir()} == {opened.view.id[2:], "torn"}
+
+
+def test_a_halting_desk_takes_nothing(node: Node) -> None:
+    opened = node.open(1)
+    node.desk.halt()
+    node.tell("lease.opened", opened)
+    node.desk.reconcile()
+    assert node.taken() == set()
