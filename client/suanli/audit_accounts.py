@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from suanli.audit_books import Books
+from suanli.audit_check import Subject
+from suanli.audit_facts import Indirect, LinkCall, Transaction
 from suanli_protocol.escrow import CLOSED, UNUSED
 from suanli_protocol.events import Bumped, Cancelled, Deposited, Linked, Withdrawn
 from suanli_protocol.lease import same_address, seat_key
 from suanli_protocol.messages import ZERO_ADDRESS
 from suanli_protocol.openings import NO_SIGNATURE
-
-from suanli.audit_books import Books
-from suanli.audit_check import Subject
-from suanli.audit_facts import Indirect, LinkCall, Transaction
 
 AccountEvent = Deposited | Withdrawn | Linked | Bumped | Cancelled
 

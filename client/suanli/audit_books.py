@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from suanli.audit_check import Checks, Subject
+from suanli.audit_facts import Claim, Transaction
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import SignatureError
 from suanli_protocol.escrow import CLOSED
@@ -11,9 +13,6 @@ from suanli_protocol.lease import Account, Split, State, acts_for, lease_id, sea
 from suanli_protocol.messages import ZERO_ADDRESS, Bid, Message, Offer
 from suanli_protocol.openings import NO_SIGNATURE
 from suanli_protocol.signing import Domain, recover
-
-from suanli.audit_check import Checks, Subject
-from suanli.audit_facts import Claim, Transaction
 
 
 @dataclass(frozen=True, slots=True)

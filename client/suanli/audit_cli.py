@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from suanli_protocol.errors import IntegrityError
 
 from suanli import config
 from suanli.console import Console, output_options
 from suanli.files import data_home
+from suanli_protocol.errors import IntegrityError
 
 if TYPE_CHECKING:
     from suanli.audit_report import AuditReport

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from suanli_protocol.events import EscrowEvent
-
 from suanli.audit_check import Checks, Subject
 from suanli.audit_facts import Transaction
+from suanli_protocol.events import EscrowEvent
 
 
 class EventQueue:

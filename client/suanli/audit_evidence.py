@@ -9,13 +9,12 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from suanli_protocol import billing
-from suanli_protocol.documents import Document, Evidence, JobDocument, OutputFile, documents_digest, hex32
-from suanli_protocol.reasons import billable
-
 from suanli.audit_books import Books, LeaseLife, Payment
 from suanli.audit_check import Checks, Subject
 from suanli.audit_documents import Folder
+from suanli_protocol import billing
+from suanli_protocol.documents import Document, Evidence, JobDocument, OutputFile, documents_digest, hex32
+from suanli_protocol.reasons import billable
 
 
 def check_documents(books: Books, life: LeaseLife, folders: list[Folder]) -> list[str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from suanli.audit_books import Books, LeaseLife
+from suanli.audit_check import Subject
+from suanli.audit_events import EventQueue
+from suanli.audit_facts import OpenCall, Transaction
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.escrow import UNUSED
 from suanli_protocol.events import EscrowEvent, Opened, Refused, RoundCommitted
 from suanli_protocol.lease import Refusal, State, lease_id, refusal, seat_key, terms
 from suanli_protocol.openings import Fill, Opening
 from suanli_protocol.signing import struct_hash
-
-from suanli.audit_books import Books, LeaseLife
-from suanli.audit_check import Subject
-from suanli.audit_events import EventQueue
-from suanli.audit_facts import OpenCall, Transaction
 
 
 def audit_open(books: Books, transaction: Transaction, call: OpenCall) -> None:

@@ -8,18 +8,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from suanli_protocol.escrow import UNUSED
-from suanli_protocol.events import (
-    Bumped,
-    Cancelled,
-    Deposited,
-    EscrowEvent,
-    Linked,
-    Opened,
-    Withdrawn,
-)
-from suanli_protocol.lease import Account
-
 from suanli.audit_accounts import audit_account_event
 from suanli.audit_books import Books, UnreadLease
 from suanli.audit_check import Subject
@@ -39,6 +27,17 @@ from suanli.audit_facts import (
 )
 from suanli.audit_opening import audit_open
 from suanli.audit_ways_out import audit_release, audit_settle, audit_stop
+from suanli_protocol.escrow import UNUSED
+from suanli_protocol.events import (
+    Bumped,
+    Cancelled,
+    Deposited,
+    EscrowEvent,
+    Linked,
+    Opened,
+    Withdrawn,
+)
+from suanli_protocol.lease import Account
 
 _ANSWERS: dict[str, type[EscrowEvent]] = {
     "deposit": Deposited,

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from suanli_protocol.documents import hex32
-from suanli_protocol.errors import NotFoundError, UsageError
-
 from suanli.audit_books import Books, LeaseLife, UnreadLease
 from suanli.audit_check import Check
 from suanli.audit_facts import History
+from suanli_protocol.documents import hex32
+from suanli_protocol.errors import NotFoundError, UsageError
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from suanli_protocol.capacity import Lanes
-from suanli_protocol.documents import hex32
-from suanli_protocol.lease import stake_down
-from suanli_protocol.units import format_cores, format_duration, format_mib, format_money
-
 from suanli.audit_books import LeaseLife
 from suanli.audit_check import Check
 from suanli.audit_report import AuditReport, LeaseReport
 from suanli.console import style
+from suanli_protocol.capacity import Lanes
+from suanli_protocol.documents import hex32
+from suanli_protocol.lease import stake_down
+from suanli_protocol.units import format_cores, format_duration, format_mib, format_money
 
 LABEL = 10
 SENTENCES = {

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from suanli.audit_books import Books, LeaseLife, Payment
+from suanli.audit_check import Subject
+from suanli.audit_events import EventQueue
+from suanli.audit_facts import Claim, ReleaseCall, SettleCall, StopCall, Transaction
 from suanli_protocol.errors import ProtocolError
 from suanli_protocol.escrow import UNUSED
 from suanli_protocol.events import Released, Settled, SettlementRefused, Stopped
@@ -24,11 +28,6 @@ from suanli_protocol.lease import (
     settle_refusal,
 )
 from suanli_protocol.signing import keccak256
-
-from suanli.audit_books import Books, LeaseLife, Payment
-from suanli.audit_check import Subject
-from suanli.audit_events import EventQueue
-from suanli.audit_facts import Claim, ReleaseCall, SettleCall, StopCall, Transaction
 
 
 def audit_settle(books: Books, transaction: Transaction, call: SettleCall) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from suanli_protocol.errors import IntegrityError
 
 from suanli.console import Console, output_options, style
+from suanli_protocol.errors import IntegrityError
 
 if TYPE_CHECKING:
     from suanli.demo_down import Cleared

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suanli_protocol.errors import ConfigurationError, SuanliError
-
 from suanli.demo_home import MACHINES, DemoHome, command
 from suanli.files import write_json
 from suanli.network import MEMORY_FILE
 from suanli.store import Store
+from suanli_protocol.errors import ConfigurationError, SuanliError
 
 NODE_DOWN_TIMEOUT_S = 60.0
 

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from suanli_protocol.errors import ConfigurationError, IntegrityError
-
 from suanli.demo_process import ProcessTable
 from suanli.files import data_home, private_dir, write_atomically, write_json
+from suanli_protocol.errors import ConfigurationError, IntegrityError
 
 SOURCE_TREE = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from suanli_protocol.errors import IntegrityError
-
 from suanli.files import write_atomically
+from suanli_protocol.errors import IntegrityError
 
 
 def keep_first_genesis(ledger: Path) -> None:

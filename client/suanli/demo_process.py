@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from suanli_protocol.errors import ConfigurationError, TimedOutError
-
 from suanli.files import private_dir, write_json
+from suanli_protocol.errors import ConfigurationError, TimedOutError
 
 READY = "ready "
 TAIL_LINES = 12

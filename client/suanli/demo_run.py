@@ -11,9 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from suanli_protocol.errors import NotFoundError
-from suanli_protocol.units import format_money
-
 from suanli.audit_report import AuditReport
 from suanli.console import style
 from suanli.demo_home import SOURCE_TREE, DemoHome, command
@@ -21,6 +18,8 @@ from suanli.demo_up import Running
 from suanli.files import data_home
 from suanli.record import Record
 from suanli.store import Store
+from suanli_protocol.errors import NotFoundError
+from suanli_protocol.units import format_money
 
 EXAMPLE = Path("examples") / "digits" / "job.yaml"
 LABEL = 12

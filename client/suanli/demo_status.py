@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from suanli.demo_home import KEYS, MACHINES, DemoHome
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.market_client import MarketClient
-
-from suanli.demo_home import KEYS, MACHINES, DemoHome
 
 PROCESSES = ("chain", "market", *(machine.name for machine in MACHINES))
 

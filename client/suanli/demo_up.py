@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
-from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, SuanliError
-from suanli_protocol.market_client import MarketClient
-from suanli_protocol.units import format_money, parse_money
 
 from suanli.demo_home import KEYS, MACHINES, DemoHome, Machine, anvil, command
 from suanli.demo_ledger import keep_first_genesis
 from suanli.demo_process import ProcessRecord
+from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, SuanliError
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.units import format_money, parse_money
 
 if TYPE_CHECKING:
     from suanli_protocol.escrow import Chain, Escrow

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from suanli.audit import audit_all, audit_lease
 from suanli.audit_books import Books
 from suanli.audit_facts import History, LinkCall, OpenCall, SettleCall, Snapshot, StopCall

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from suanli.demo_process import start_time
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -14,7 +14,6 @@ from suanli_protocol.lease import Clauses, Lease, Progress, ask_up, lease_id, te
 from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.openings import Fill, Opening, Settlement
 from suanli_protocol.signing import Signer, keccak256
-
 from support import builders
 
 FUNDS = 100 * builders.CREDIT

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from suanli.demo_home import DemoHome, anvil, package_index
 from suanli.demo_ledger import keep_first_genesis
 from suanli.demo_process import ProcessTable, start_time
