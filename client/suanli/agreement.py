@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from suanli_protocol import wire
-from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes, Constraints, documents_digest
 from suanli_protocol.errors import IntegrityError, ProtocolError, SuanliError
 from suanli_protocol.lease import (
@@ -92,11 +91,15 @@ def _terms(view: wire.LeaseView, bid: Bid, offer: Offer) -> tuple[Lease, Clauses
     return lease, clauses
 
 
-def check_terms(agreement: Agreement, own_bid: Bid) -> None:
+def check_bid(agreement: Agreement, own_bid: Bid) -> None:
+    """IntegrityError unless the lease is of the bid that was signed here for this job."""
+    if struct_hash(agreement.bid) != struct_hash(own_bid):
+        raise IntegrityError("bid: it is not the one that was signed here for this job")
+
+
+def check_terms(agreement: Agreement) -> None:
     """IntegrityError names the first of the consumer's own conditions that the lease breaks."""
     bid, offer = agreement.bid, agreement.offer
-    if struct_hash(bid) != struct_hash(own_bid):
-        raise IntegrityError("bid: it is not the one that was signed here for this job")
     if same_address(offer.provider, bid.market):
         raise IntegrityError("provider: it is the market itself")
     rate = agreement.clauses.rate
@@ -164,8 +167,3 @@ def progress_of(agreement: Agreement, read_seat: ReadSeat, stopped_at: int | Non
     raise IntegrityError(
         "chain: the escrow's word is that of another state of this lease", hint="ask again in a moment"
     )
-
-
-def need_of(bid: Bid) -> Lanes:
-    """The need of a bid."""
-    return Lanes.unpack(bid.need)

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from suanli.job import Job
+from suanli.requirements import read_hashed
 from suanli_protocol.documents import ArchiveManifest, PythonEnvironment, hex32, sha256
 from suanli_protocol.errors import NotFoundError, UsageError
 from suanli_protocol.units import format_bytes
-
-from suanli.job import Job
-from suanli.requirements import read_hashed
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec

@@ -14,25 +14,27 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
-
-from suanli_protocol import wire
-from suanli_protocol.documents import hex32
-from suanli_protocol.errors import FundsError, NotFoundError, UsageError
-from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, lease_seconds, price_up, refusal
-from suanli_protocol.messages import Bid, Offer
-from suanli_protocol.signing import Signer, struct_hash
+from typing import TYPE_CHECKING, Any, Self
 
 from suanli import agreement as agreements
 from suanli import config as configuration
 from suanli import keys
+from suanli.adoption import adopt, reported
 from suanli.handle import JobHandle
 from suanli.job import Job
 from suanli.network import Network, window_of
 from suanli.plan import ANYTHING, Draft, Money, Plan, bid_of, draft, limited, no_match, read_choices, settle_limits
 from suanli.record import Record
-from suanli.session import adopt, reported
 from suanli.store import Store, resolve
+from suanli_protocol import wire
+from suanli_protocol.documents import hex32
+from suanli_protocol.errors import FundsError, NotFoundError, UsageError
+from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, lease_seconds, price_up, refusal
+from suanli_protocol.messages import Bid, Offer, Receipt
+from suanli_protocol.signing import Signer, struct_hash
+
+if TYPE_CHECKING:
+    from suanli.audit_report import AuditReport
 
 STRANGER = "0x" + "00" * 19 + "01"  # stands for the consumer in a quote that is asked for without a key
 
@@ -262,12 +264,13 @@ class Client:
 
     # Proof
 
-    def audit(self, receipt: Any) -> Any:
+    def audit(self, receipt: Receipt | JobHandle) -> AuditReport:
         """Recomputes the lease of a receipt (or of a JobHandle) from the chain; see `suanli.audit`."""
         from suanli.audit import audit_lease
 
-        lease = receipt.record.lease if isinstance(receipt, JobHandle) else wire.to_hex(receipt.lease)
-        return audit_lease(lease, chain=self.config.require("chain"), escrow=self.config.require("escrow"))
+        which = receipt.record.lease if isinstance(receipt, JobHandle) else wire.to_hex(receipt.lease)
+        kept = self.store.jobs_dir if self.store.jobs_dir.is_dir() else None
+        return audit_lease(self.config.require("chain"), self.config.require("escrow"), which, kept)
 
 
 def _deposit_on(view: wire.OfferView, bid: Bid) -> int:

@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from suanli_protocol.errors import ConfigurationError, UnusableKeyError
-
 from suanli.files import config_home, data_home, shorten_home
 from suanli.spelling import suggestion
+from suanli_protocol.errors import ConfigurationError, UnusableKeyError
 
 FILE_BYTES_MAX = 64 * 1024
 LOCAL_FILE = ".suanli.toml"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+
 from suanli_protocol.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])

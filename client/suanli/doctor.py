@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from suanli.client import Client
+from suanli.files import data_home, shorten_home
 from suanli_protocol import wire
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.units import format_bytes, format_money
-
-from suanli.client import Client
-from suanli.files import data_home, shorten_home
 
 State = Literal["ok", "warning", "failed", "skipped"]
 DISK_LEAST_BYTES = 1024**3

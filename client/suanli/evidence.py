@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from suanli.agreement import Agreement
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, JobDocument, LogSummary, OutputFile, hex32
 from suanli_protocol.errors import IntegrityError, SignatureError
@@ -15,8 +16,6 @@ from suanli_protocol.lease import Kind
 from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import Reason, billable
 from suanli_protocol.signing import Domain, verify
-
-from suanli.agreement import Agreement
 
 SLACK_S = 5  # of unlike clocks, in what can have passed since the lease was opened
 OUTPUT_BYTES_MAX = 2 * 1024**3

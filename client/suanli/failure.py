@@ -14,9 +14,9 @@ import textwrap
 import traceback
 
 import click
-from suanli_protocol.errors import SuanliError, UsageError
 
 from suanli.console import Console, style
+from suanli_protocol.errors import SuanliError, UsageError
 
 JOB_FAILED = 100
 NOT_FINISHED = 101

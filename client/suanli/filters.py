@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from suanli.agreement import is_within
+from suanli.spelling import suggestion
 from suanli_protocol import units, wire
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.errors import UsageError
-
-from suanli.agreement import is_within
-from suanli.spelling import suggestion
 
 _TERM = re.compile(r"^([a-z]+)\s*(>=|<=|!=|==|=|>|<)\s*(.+)$")
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {

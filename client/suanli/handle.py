@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suanli_protocol import wire
-from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256
-from suanli_protocol.errors import NotFoundError, SuanliError, UsageError
-from suanli_protocol.messages import Receipt
-from suanli_protocol.units import parse_duration
-
 from suanli import transfer
 from suanli.joblog import for_terminal, read_log_file
 from suanli.outcome import is_ended, status_of
 from suanli.progress import Silent, Watcher
 from suanli.record import Record
 from suanli.session import Goal, Session, is_sent, is_settled
+from suanli_protocol import wire
+from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256
+from suanli_protocol.errors import NotFoundError, SuanliError, UsageError
+from suanli_protocol.messages import Receipt
+from suanli_protocol.units import parse_duration
 
 if TYPE_CHECKING:
     from suanli.client import Client

@@ -90,9 +90,8 @@ class Job:
         outputs: Sequence[str] = (),
     ) -> Self:
         """A job from an argument vector, or from a line for the shell."""
-        from suanli_protocol import units
-
         from suanli import jobfile
+        from suanli_protocol import units
 
         for key, value in (env or {}).items():
             jobfile.check_env(key, value)

@@ -13,11 +13,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from suanli_protocol import units
-from suanli_protocol.errors import NotFoundError, UsageError
-
 from suanli.job import Input, Job, Resources, Timeouts
 from suanli.spelling import suggestion
+from suanli_protocol import units
+from suanli_protocol.errors import NotFoundError, UsageError
 
 FILE_BYTES_MAX = 256 * 1024
 KEYS = (

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from suanli.feed import BACKOFF_S
 from suanli_protocol import wire
 from suanli_protocol.documents import LogLine, LogSummary, hex32, read_log_chunk
 from suanli_protocol.errors import IntegrityError, SuanliError, TimedOutError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.sealing import Context, open_bytes
 from suanli_protocol.signing import Signer
-
-from suanli.feed import BACKOFF_S
 
 WAIT_S = 10  # how long the market may hold a request open for the next chunk
 BYTES_MAX = 256 * 1024 * 1024  # of chunks: base64 and framing of a log at its cap, and room

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from suanli_protocol.errors import SuanliError, UsageError
 
 from suanli.connection import connection_options, open_client
 from suanli.console import Console, output_options
 from suanli.failure import NOT_FINISHED
+from suanli_protocol.errors import SuanliError, UsageError
 
 if TYPE_CHECKING:
     from suanli.client import Client

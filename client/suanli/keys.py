@@ -6,11 +6,10 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from suanli_protocol.errors import UnusableKeyError
-from suanli_protocol.signing import Signer
-
 from suanli.config import Config
 from suanli.files import shorten_home
+from suanli_protocol.errors import UnusableKeyError
+from suanli_protocol.signing import Signer
 
 
 def keystore_path(config: Config) -> Path:

@@ -12,14 +12,13 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from suanli.config import Config
+from suanli.files import data_home, write_json
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Domain, Signer
 from suanli_protocol.units import format_money, parse_money
-
-from suanli.config import Config
-from suanli.files import data_home, write_json
 
 if TYPE_CHECKING:
     from suanli_protocol.escrow import Chain, Escrow

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from suanli_protocol.errors import TimedOutError
-from suanli_protocol.reasons import CONSUMER_FAULT, Phase, Reason
-
 from suanli.failure import CANCELLED, JOB_FAILED, NOT_FINISHED, PROVIDER_FAULT
 from suanli.record import Record
+from suanli_protocol.errors import TimedOutError
+from suanli_protocol.reasons import CONSUMER_FAULT, Phase, Reason
 
 ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED, Phase.SETTLED})
 _WORDS = {

@@ -13,6 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from suanli import bundle
+from suanli.bundle import Bundle
+from suanli.files import data_home, private_dir
+from suanli.job import Job
 from suanli_protocol import wire
 from suanli_protocol.documents import (
     Command,
@@ -29,11 +33,6 @@ from suanli_protocol.messages import ZERO_ADDRESS, Bid, Offer
 from suanli_protocol.signing import Domain, struct_hash, verify
 from suanli_protocol.traits import Trait
 from suanli_protocol.units import BPS, SECONDS_PER_HOUR, format_money
-
-from suanli import bundle
-from suanli.bundle import Bundle
-from suanli.files import data_home, private_dir
-from suanli.job import Job
 
 ANYTHING = 2**95  # a limit that no price reaches, while no limit is known
 Billing = Literal["capacity", "usage"]

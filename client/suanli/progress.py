@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from suanli_protocol.documents import LogLine
-
 from suanli.record import Record
+from suanli_protocol.documents import LogLine
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,12 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from suanli.joblog import for_terminal
+from suanli.outcome import words
+from suanli.record import Record
 from suanli_protocol.capacity import Lanes
-from suanli_protocol.lease import deposit_of, fee_down
+from suanli_protocol.lease import fee_down
 from suanli_protocol.units import (
     format_bytes,
     format_cores,
@@ -28,15 +32,9 @@ from suanli_protocol.units import (
     format_money,
 )
 
-from suanli.joblog import for_terminal
-from suanli.outcome import words
-from suanli.record import Record
-
 if TYPE_CHECKING:
-    from suanli_protocol import wire
-
-    from suanli.job import Job
     from suanli.plan import Plan
+    from suanli_protocol import wire
 
 LABEL = "grey58"
 _BLANKS = re.compile(r"\s+((?:\x1b\[[0-9;]*m)*)$")
@@ -155,6 +153,7 @@ def _asked(item: Plan) -> list[tuple[str, str]]:
     wishes += ["an environment from hashed requirements"] if job.requirements else []
     wishes += [f"in {' or '.join(job.regions)}"] if job.regions else []
     rows.append(("also", ", ".join([*wishes, "sandbox tier B or better, no network"])))
+    rows.append(("market", f"{safe(item.info.name)}, {item.info.address}"))
     return rows
 
 
@@ -370,13 +369,3 @@ def bill(record: Record) -> list[tuple[str, str, str]]:
     if locked:
         rows.append(("back", amount(record, locked - paid - fee), f"of {amount(record, locked)} locked"))
     return rows
-
-
-def requirement_of(item: Job) -> str:
-    """What a job needs, in words."""
-    return needs(item.resources.lanes, item.timeouts.execution)
-
-
-def deposit_text(price: int, fee_bps: int, symbol: str, decimals: int) -> str:
-    """What a price locks."""
-    return f"{format_money(deposit_of(price, fee_bps), decimals)} {symbol}"

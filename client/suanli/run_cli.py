@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from suanli_protocol.errors import SuanliError, UsageError
 
 from suanli.connection import connection_options, open_client
 from suanli.console import Console, output_options
 from suanli.failure import DetachedError
+from suanli_protocol.errors import SuanliError, UsageError
 
 if TYPE_CHECKING:
     from suanli.client import Client
@@ -76,10 +76,9 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 def job_of(options: dict[str, Any]) -> Job:
     """The job that file and options describe; an option wins over the file."""
-    from suanli_protocol import units
-
     from suanli import jobfile
     from suanli.job import Job, Resources
+    from suanli_protocol import units
 
     file, command = options["file"], tuple(options["command"])
     if file is None and not command:
@@ -138,6 +137,7 @@ def _submit(client: Client, console: Console, job: Job, options: dict[str, Any])
         client.prepare_key()
     plan = client.quote(job)
     _show(console, plan, options)
+    _name_local_settings(client, console)
     plan.chosen  # noqa: B018  # NoMatchError with the reasons
     if options["dry_run"]:
         _warn_funds(console, plan)
@@ -157,6 +157,13 @@ def _show(console: Console, plan: Plan, options: dict[str, Any]) -> None:
         from suanli import render
 
         render.show(render.plan(plan), err=not options["dry_run"])
+
+
+def _name_local_settings(client: Client, console: Console) -> None:
+    """A folder that came from elsewhere may bring its own market: that is said before anything is signed."""
+    local = [name for name in ("market", "chain", "escrow") if client.config.origin(name).startswith("./")]
+    if local:
+        console.note(f"{', '.join(local)} from {client.config.origin(local[0])}\n")
 
 
 def _warn_funds(console: Console, plan: Plan) -> None:

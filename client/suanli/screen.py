@@ -8,12 +8,11 @@ import sys
 import threading
 import time
 
-from suanli_protocol.documents import LogLine
-
 from suanli.console import Console, style
 from suanli.joblog import for_terminal
 from suanli.progress import Change
 from suanli.record import Record
+from suanli_protocol.documents import LogLine
 
 _COLOURS = {"succeeded": "green", "settled": "green", "failed": "red", "cancelled": "yellow", "notice": "yellow"}
 

@@ -14,10 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from suanli_protocol.errors import IntegrityError, NotFoundError, UsageError
-
 from suanli.files import data_home, private_dir, write_json
 from suanli.record import Record
+from suanli_protocol.errors import IntegrityError, NotFoundError, UsageError
 
 _ID = re.compile(r"^0x[0-9a-f]{64}$")
 _PREFIX = re.compile(r"^(0x)?[0-9a-fA-F]{1,64}$")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suanli.files import shorten_home, write_atomically
 from suanli_protocol import wire
 from suanli_protocol.archive import UnpackLimits, unpack
 from suanli_protocol.documents import OutputFile, Outputs, hex32
@@ -18,8 +19,6 @@ from suanli_protocol.market_client import MarketClient
 from suanli_protocol.messages import Delivered
 from suanli_protocol.sealing import Context, open_stream, seal_bytes, seal_stream
 from suanli_protocol.signing import Domain, Signer, verify
-
-from suanli.files import shorten_home, write_atomically
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey

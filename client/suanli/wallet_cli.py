@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from suanli_protocol.errors import FundsError, UnusableKeyError, UsageError
 
 from suanli.connection import connection_options, load_config, open_client
 from suanli.console import Console, output_options
+from suanli_protocol.errors import FundsError, UnusableKeyError, UsageError
 
 if TYPE_CHECKING:
     from suanli.client import Client
@@ -49,9 +49,8 @@ def _made(console: Console, path: Path, address: str) -> None:
 @click.pass_obj
 def new(console: Console) -> None:
     """Make a key, encrypted by a password (asked for twice, or from --password-file)."""
-    from suanli_protocol import keystore
-
     from suanli import keys
+    from suanli_protocol import keystore
 
     config = load_config()
     path = _place(config)
@@ -79,9 +78,8 @@ def _must_be_free(path: Path) -> None:
 @click.pass_obj
 def import_(console: Console, source: Path | None) -> None:
     """Take over an existing secret key (64 hex digits), from a file or typed unseen; never from the command line."""
-    from suanli_protocol import keystore
-
     from suanli import keys
+    from suanli_protocol import keystore
 
     config = load_config()
     path = _place(config)
@@ -121,9 +119,8 @@ def show(console: Console) -> None:
         if console.json:
             console.dump(facts)
             return
-        from suanli_protocol.units import format_money
-
         from suanli import render
+        from suanli_protocol.units import format_money
 
         symbol, decimals = facts["symbol"], facts["decimals"]
 

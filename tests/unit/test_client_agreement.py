@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+
 from suanli.agreement import (
     CLOSED_WORD,
     NEVER_USED,
     NotYetOnChainError,
+    check_bid,
     check_on_chain,
     check_terms,
     is_closed,
@@ -27,6 +30,10 @@ from support import builders
 from support.leases import Opened, an_opened_lease
 
 DOMAIN, CONSUMER = builders.a_domain(), builders.consumer()
+
+
+def _constant(word: bytes, _: bytes) -> bytes:
+    return word
 
 
 def read(view: wire.LeaseView) -> Any:
@@ -62,7 +69,8 @@ def test_a_true_lease_passes() -> None:
     agreement = read(opened.view)
     assert (agreement.lease, agreement.clauses, agreement.id) == (opened.lease, opened.clauses, opened.id)
     assert agreement.encryption_key == builders.provider().encryption_public
-    check_terms(agreement, opened.bid)
+    check_bid(agreement, opened.bid)
+    check_terms(agreement)
     check_on_chain(agreement, lambda _: opened.word())
 
 
@@ -101,7 +109,7 @@ def with_constraints(**wishes: Any) -> Any:
     constraints = builders.some_constraints(**wishes)
     bid = replace(opened.bid, documents=documents_digest(opened.job.digest(), constraints.digest()))
     view = signed_view(opened, bid=bid, constraints=constraints.to_json())
-    return read(view), bid
+    return read(view)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +122,15 @@ def with_constraints(**wishes: Any) -> Any:
     ],
 )
 def test_a_broken_constraint_is_named(wishes: dict[str, Any], named: str) -> None:
-    agreement, bid = with_constraints(**wishes)
+    agreement = with_constraints(**wishes)
     with pytest.raises(IntegrityError, match=named):
-        check_terms(agreement, bid)
+        check_terms(agreement)
 
 
 @pytest.mark.parametrize("wishes", [{"regions": ("DE", "CN")}, {"arch": "x86_64"}, {"python": "3.11"}])
 def test_a_kept_constraint_passes(wishes: dict[str, Any]) -> None:
-    agreement, bid = with_constraints(**wishes)
-    check_terms(agreement, bid)
+    agreement = with_constraints(**wishes)
+    check_terms(agreement)
 
 
 @pytest.mark.parametrize(
@@ -141,13 +149,13 @@ def test_a_broken_term_is_named(offer: dict[str, Any], rate: int | None, named: 
     opened = an_opened_lease()
     view = signed_view(opened, offer=replace(opened.offer, **offer), rate=rate)
     with pytest.raises(IntegrityError, match=named):
-        check_terms(read(view), opened.bid)
+        check_terms(read(view))
 
 
 def test_a_lease_of_another_bid_is_named() -> None:
     opened = an_opened_lease()
     with pytest.raises(IntegrityError, match="bid"):
-        check_terms(read(opened.view), replace(opened.bid, budget=opened.bid.budget - 1))
+        check_bid(read(opened.view), replace(opened.bid, budget=opened.bid.budget - 1))
 
 
 def test_only_the_chains_word_opens_a_lease() -> None:
@@ -157,7 +165,7 @@ def test_only_the_chains_word_opens_a_lease() -> None:
         check_on_chain(agreement, lambda _: NEVER_USED)
     for word in (CLOSED_WORD, b"\x07" * 32, opened.word(Progress(paid=1))):
         with pytest.raises(IntegrityError, match="chain"):
-            check_on_chain(agreement, lambda _, word=word: word)
+            check_on_chain(agreement, partial(_constant, word))
     assert is_closed(agreement, lambda _: CLOSED_WORD)
     assert not is_closed(agreement, lambda _: opened.word())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from suanli import evidence as evidences
 from suanli.agreement import read_agreement
 from suanli_protocol import billing, wire
@@ -45,7 +46,7 @@ def an_evidence(opened: Opened, **fields: Any) -> Evidence:
 def signed(evidence: Evidence, /, **fields: Any) -> wire.SignedReceipt:
     """A receipt over the evidence by the provider."""
     kind = 1 if evidence.reason == Reason.OK else 2
-    values = {
+    values: dict[str, Any] = {
         "lease": bytes.fromhex(evidence.lease[2:]),
         "amount": int(evidence.amount),
         "kind": kind,

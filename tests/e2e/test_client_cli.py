@@ -1,0 +1,428 @@
+"""The command `suanli` against a real chain, market and node: what it does, and what it says when that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suanli_protocol.escrow import deploy
+from suanli_protocol.keystore import SCRYPT_N_DEVNET, create
+from support.builders import CREDIT
+from support.devnet import Anvil
+from support.market import PASSWORD, MarketProcess, World, a_world, market_key, serve_command, start_market
+from support.meddler import Meddler, start_meddler
+from support.node import a_node_home, start_node
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+RUN_TIMEOUT_S = 180
+NOWHERE = "http://127.0.0.1:9"
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The error object of --json: the last line of stderr that is one."""
+        lines = [line for line in self.err.splitlines() if line.startswith("{")]
+        found: dict[str, Any] = json.loads(lines[-1])
+        return found
+
+
+@dataclass
+class Consumer:
+    """A person with a home, a key and the command line."""
+
+    home: Path
+    settings: dict[str, str]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The environment of a command."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("SUANLI_", "XDG_"))}
+        return own | {
+            "SUANLI_HOME": str(self.home / "data"),
+            "XDG_CONFIG_HOME": str(self.home / "config"),
+            **self.settings,
+            **changes,
+        }
+
+    def start(self, *arguments: str, **changes: str) -> subprocess.Popen[str]:
+        """A command that runs on."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "suanli.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.home,
+            env=self.environment(**changes),
+        )
+
+    def __call__(self, *arguments: str, **changes: str) -> Done:
+        """Runs a command to its end."""
+        process = self.start(*arguments, **changes)
+        try:
+            out, err = process.communicate(timeout=RUN_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"suanli {arguments} did not end:\n{out}\n{err}") from None
+        return Done(process.returncode, out, err)
+
+
+@dataclass
+class Scene:
+    """A world with a market, one node, and a meddler between consumers and market."""
+
+    world: World
+    market: MarketProcess
+    meddler: Meddler
+    folder: Path
+
+    def consumer(self, name: str, *, money: str = "5", via: str | None = None) -> Consumer:
+        """A new consumer with a key; funded through the command line."""
+        home = self.folder / name
+        home.mkdir()
+        password = home / "password"
+        password.touch(mode=0o600)
+        password.write_text(PASSWORD)
+        create(home / "key.json", PASSWORD, scrypt_n=SCRYPT_N_DEVNET)
+        settings = {
+            "SUANLI_MARKET": via or self.market.url,
+            "SUANLI_CHAIN": self.world.url,
+            "SUANLI_ESCROW": self.world.escrow.address,
+            "SUANLI_KEYSTORE": str(home / "key.json"),
+            "SUANLI_PASSWORD_FILE": str(password),
+        }
+        made = Consumer(home, settings)
+        if money:
+            funded = made("wallet", "fund", money)
+            assert funded.status == 0, funded.err
+        return made
+
+
+@pytest.fixture(scope="module")
+def scene(anvil: Anvil, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Chain, market and node for all tests of this file."""
+    folder = tmp_path_factory.mktemp("scene")
+    world = a_world(anvil)
+    key, password, _ = market_key(world, folder / "market")
+    node = a_node_home(world, folder / "node")
+    with start_market(serve_command(world, key, password, folder / "data")) as market:
+        try:
+            with start_node(node.command(market.url)), start_meddler(market.url) as meddler:
+                yield Scene(world, market, meddler, folder)
+        finally:
+            node.down()
+
+
+@pytest.fixture(scope="module")
+def ann(scene: Scene) -> Consumer:
+    """A funded consumer that most tests share."""
+    return scene.consumer("ann")
+
+
+def run(consumer: Consumer, *command: str, options: tuple[str, ...] = (), **changes: str) -> Done:
+    """`suanli run --yes OPTIONS -- COMMAND`."""
+    return consumer("run", "--yes", *options, "--", *command, **changes)
+
+
+def test_run_prints_what_the_job_prints_and_nothing_else(ann: Consumer) -> None:
+    done = run(ann, "python3", "-c", "print(6*7)")
+    assert done.status == 0, done.err
+    assert done.out == "42\n"
+    for word in ("Plan", "queued", "leased", "checked", "sent", "running", "succeeded", "signed", "settled"):
+        assert word in done.err
+    for row in ("price", "market fee", "gas", "stake", "Next: suanli audit lease"):
+        assert row in done.err
+    assert "\x1b[" not in done.err
+
+
+def test_a_failing_job_is_settled_and_its_failure_is_the_status(ann: Consumer) -> None:
+    done = run(ann, "sh", "-c", "echo partial; exit 3", options=("--json",))
+    assert done.status == 100
+    ended = json.loads(done.out)
+    assert (ended["exitCode"], ended["reason"], ended["phase"]) == (3, "exit_nonzero", "settled")
+    assert int(ended["paid"]) > 0
+
+
+def test_inputs_outputs_environment_and_usage_billing(ann: Consumer) -> None:
+    folder = ann.home / "project"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/x.csv").write_text("1,2\n")
+    (folder / ".gitignore").write_text("secret\n")
+    (folder / "secret").write_text("no")
+    (folder / "job.yaml").write_text(
+        "name: files\nworkdir: .\nenv: {WHO: you}\ninputs: [{source: ./data, path: /in/data}]\n"
+        "outputs: [out/, metrics.json]\nbilling: usage\ntimeouts: {execution: 2m}\nmax_price: 0.50\nrun: |\n"
+        '  set -e; test ! -e secret; mkdir out; cp /in/data/x.csv out/; printf "%s" "$WHO" > metrics.json\n'
+        '  echo direct > "$SUANLI_OUTPUT_DIR/direct.txt"; echo "env $SUANLI_LEASE_ID"\n'
+    )
+    done = ann("run", "-y", "-f", "project/job.yaml", "-o", "res")
+    assert done.status == 0, done.err
+    found = {str(path.relative_to(ann.home / "res")): path.read_text() for path in (ann.home / "res").rglob("*.*")}
+    assert found["out/x.csv"] == "1,2\n"
+    assert found["metrics.json"] == "you"
+    assert "direct\n" in found.values()
+    again = ann("get", "files", "-o", "res")
+    assert again.status == 0, again.err
+    (ann.home / "res/metrics.json").write_text("mine")
+    refused = ann("get", "files", "-o", "res", "--json")
+    assert (refused.status, refused.problem["code"]) == (2, "exists")
+    assert (ann.home / "res/metrics.json").read_text() == "mine"
+    one = ann("get", "files", "metrics.json", "-o", "one", "--json")
+    assert [file["path"] for file in json.loads(one.out)["files"]] == ["metrics.json"]
+
+
+def test_detach_logs_wait_and_another_machine(scene: Scene, ann: Consumer) -> None:
+    script = "for i in 1 2 3 4 5 6; do echo tick $i; sleep 1; done; echo err >&2"
+    done = run(ann, "sh", "-c", script, options=("--detach", "--name", "ticks"))
+    assert done.status == 0, done.err
+    job = done.out.strip()
+    assert job.startswith("0x")
+    assert len(job) == 66
+    assert ann("get", "ticks").status == 101
+    followed = ann("logs", "-f", job[:12], "--source", "stdout")
+    assert followed.status == 0, followed.err
+    assert followed.out == "".join(f"tick {i}\n" for i in range(1, 7))
+    assert ann("wait", "ticks").status == 0
+    assert ann("logs", "ticks", "--tail", "1", "--source", "stdout").out == "tick 6\n"
+    elsewhere = Consumer(scene.folder / "elsewhere", ann.settings)
+    elsewhere.home.mkdir()
+    listed = json.loads(elsewhere("ps", "-a", "--json").out)
+    assert job in {item["job"] for item in listed}
+    logs = elsewhere("logs", job[:14])
+    assert "tick 6\n" in logs.out, logs.err
+    shown = json.loads(elsewhere("show", job[:14], "--json").out)
+    assert shown["phase"] == "settled"
+    assert "the mode of billing" in shown["unchecked"]
+
+
+def test_cancel_stops_a_running_job(ann: Consumer) -> None:
+    done = run(ann, "sleep", "300", options=("--detach", "--name", "long"))
+    assert done.status == 0, done.err
+    assert ann("cancel", "long").status == 2  # no terminal to ask, and no --yes
+    cancelled = ann("cancel", "long", "--yes")
+    assert cancelled.status == 0, cancelled.err
+    ended = ann("wait", "long", "--timeout", "60s")
+    assert ended.status == 103, ended.err
+    again = ann("cancel", "long", "--yes", "--json")
+    assert (again.status, again.problem["code"]) == (2, "ended")
+
+
+def test_interrupt_detaches_and_the_job_goes_on(ann: Consumer) -> None:
+    process = ann.start("run", "--yes", "--jsonl", "--name", "kept", "--", "sh", "-c", "sleep 4; echo done")
+    assert process.stdout is not None
+    kinds = []
+    for line in process.stdout:
+        kinds.append(json.loads(line)["kind"])
+        if kinds[-1] == "running":
+            process.send_signal(signal.SIGINT)
+            break
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "suanli wait 0x" in err
+    ended = ann("wait", "kept", "-q")
+    assert (ended.status, ended.out) == (0, "done\n"), ended.err
+
+
+def test_the_same_idempotency_key_is_the_same_job(ann: Consumer) -> None:
+    options = ("--idempotency-key", "exp-1", "--json")
+    one, two = (json.loads(run(ann, "true", options=options).out) for _ in range(2))
+    assert one["job"] == two["job"]
+    assert one["number"] == two["number"]
+
+
+def test_quote_and_dry_run_sign_nothing(scene: Scene, ann: Consumer) -> None:
+    before = scene.world.chain.block("latest").number
+    quoted = ann("quote", "--json", "--timeout", "10m", "--", "true")
+    plan = json.loads(quoted.out)
+    assert quoted.status == 0
+    assert plan["considered"] == 1
+    offer = plan["offers"][0]
+    assert plan["budget"] == str(int(offer["price"]) + int(offer["fee"]))
+    assert ann("run", "--dry-run", "--", "true").status == 0
+    assert scene.world.chain.block("latest").number == before
+    stranger = Consumer(ann.home, {"SUANLI_MARKET": ann.settings["SUANLI_MARKET"]})
+    assert stranger("quote", "--", "true").status == 0
+
+
+def test_offers_can_be_filtered(ann: Consumer) -> None:
+    assert len(json.loads(ann("offers", "--json", "cpus>=1 price<0.5 region=CN").out)) == 1
+    assert json.loads(ann("offers", "--json", "cpus>=64").out) == []
+    wrong = ann("offers", "cpu>=1", "--json")
+    assert wrong.status == 2
+    assert "cpus" in wrong.problem["hint"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--cpus", "64"), "too few cores"),
+        (("--memory", "900GB"), "lack memory"),
+        (("--max-price", "0.0001"), "above your price"),
+        (("--budget", "0.000001"), ""),
+    ],
+)
+def test_no_offer_fits_and_why(ann: Consumer, options: tuple[str, ...], reason: str) -> None:
+    done = run(ann, "true", options=(*options, "--json"))
+    assert done.status == 4, done.err
+    assert done.problem["code"] == "no_match"
+    assert reason in done.problem["detail"]
+    assert "1 of 1" in done.problem["detail"]
+
+
+def test_offers_why_counts_the_reasons(ann: Consumer) -> None:
+    (ann.home / "big.yaml").write_text("run: x\nresources: {cpus: 64}\n")
+    why = json.loads(ann("offers", "--why", "big.yaml", "--json").out)
+    assert (why["considered"], why["fit"]) == (1, 0)
+    assert why["rejections"][0]["offers"] == 1
+
+
+def test_too_little_money_names_what_is_missing(scene: Scene) -> None:
+    poor = scene.consumer("poor", money="")
+    done = run(poor, "true", options=("--json",))
+    assert done.status == 5, done.err
+    hint = done.problem["hint"]
+    assert hint.startswith("suanli wallet fund ")
+    assert poor(*hint.split()[1:]).status == 0
+    assert run(poor, "true").status == 0  # exactly that was missing
+    assert poor("ps").out.count("settled") == 1
+
+
+def test_wallet_round_trip(scene: Scene) -> None:
+    bob = scene.consumer("bob", money="2.5")
+    shown = json.loads(bob("wallet", "show", "--json").out)
+    assert shown["free"] == str(5 * CREDIT // 2)
+    assert bob("wallet", "withdraw", "3", "--json").problem["code"] == "funds"
+    assert bob("wallet", "withdraw", "all").status == 0
+    after = json.loads(bob("wallet", "show", "--json").out)
+    assert (after["free"], after["tokens"]) == ("0", str(5 * CREDIT // 2))
+    assert bob("wallet", "fund", "0.0000001").status == 2
+
+
+def test_doctor_is_content(ann: Consumer) -> None:
+    done = ann("doctor", "--json")
+    found = {item["check"]: item["state"] for item in json.loads(done.out)}
+    assert done.status == 0, done.out
+    assert set(found.values()) == {"ok"}
+
+
+FAULTS = [
+    ("nobody-listens-market", {"SUANLI_MARKET": NOWHERE}, 7, "unreachable"),
+    ("nobody-listens-chain", {"SUANLI_CHAIN": NOWHERE}, 6, "chain_unavailable"),
+    ("no-keystore", {"SUANLI_KEYSTORE": "/nowhere/key.json"}, 3, "key"),
+    ("locked", {"SUANLI_PASSWORD_FILE": ""}, 3, "key"),
+    ("no-contract", {"SUANLI_ESCROW": "0x" + "12" * 20}, 2, "wrong_network"),
+]
+
+
+@pytest.mark.parametrize(("changes", "status", "code"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_a_broken_way_is_named(ann: Consumer, changes: dict[str, str], status: int, code: str) -> None:
+    done = run(ann, "true", options=("--json",), **changes)
+    assert (done.status, done.problem["code"]) == (status, code), done.err
+    assert done.problem["hint"]
+    assert done.out == ""
+    assert ann("doctor", **changes).status == (0 if code == "key" and "PASSWORD" in next(iter(changes)) else 2)
+
+
+def test_a_wrong_password_is_named(ann: Consumer) -> None:
+    wrong = ann.home / "wrong"
+    wrong.touch(mode=0o600)
+    wrong.write_text("tricky pony")
+    done = run(ann, "true", options=("--json",), SUANLI_PASSWORD_FILE=str(wrong))
+    assert (done.status, done.problem["code"]) == (3, "key")
+    assert "password" in done.problem["detail"]
+    assert "tricky" not in done.err
+
+
+def test_an_escrow_that_is_not_the_markets_is_refused(scene: Scene, ann: Consumer) -> None:
+    other = deploy(scene.world.deployer, scene.world.chain)
+    done = run(ann, "true", options=("--json",), SUANLI_ESCROW=other.escrow)
+    assert (done.status, done.problem["code"]) == (2, "wrong_network")
+
+
+def test_unknown_ids(ann: Consumer) -> None:
+    for command in ("show", "logs", "wait", "get", "cancel"):
+        done = ann(command, "0xdeadbeef", "--json")
+        assert (done.status, done.problem["code"]) == (102, "not_found"), command
+
+
+def test_without_a_terminal_the_flag_is_named(ann: Consumer) -> None:
+    done = ann("run", "--json", "--", "true")
+    assert done.status == 2
+    assert "--yes" in done.problem["hint"]
+
+
+# A market that lies: the meddler changes what it says on the way to the consumer
+
+
+def flip(data: bytes) -> bytes:
+    """The same length, one bit other."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def altered(*path: str | int, to: Any) -> Any:
+    """Changes one member of a JSON answer."""
+
+    def change(data: bytes) -> bytes:
+        value = json.loads(data)
+        holder = value
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = to
+        return json.dumps(value).encode()
+
+    return change
+
+
+LIES = [
+    ("output", r"^GET /v1/leases/0x\w+/blobs/outputs", flip, 104, "evidence.outputs.sealed"),
+    ("receipt", r"^GET /v1/leases/0x\w+/receipt", altered("receipt", "amount", to="1"), 104, "signature"),
+    ("evidence", r"^GET /v1/leases/0x\w+/receipt", altered("evidence", "billedSeconds", to=9), 104, "evidence"),
+    ("attributes", r"^GET /v1/leases/0x\w{64}$", altered("attributes", "name", to="other"), 104, "attributes"),
+    ("offer", r"^GET /v1/leases/0x\w{64}$", altered("offer", "prices", to="1"), 3, "Offer"),
+    ("rate", r"^GET /v1/leases/0x\w{64}$", altered("rate", to="1"), 104, "id"),
+    ("log", r"^GET /v1/leases/0x\w+/logs", altered("chunks", 0, "data", to="0x" + "00" * 64), 104, "log"),
+    ("acknowledgement", r"^POST /v1/bids", altered("head", "at", to="1"), 3, "Head"),
+]
+
+
+@pytest.mark.parametrize(("lie", "change", "status", "named"), [x[1:] for x in LIES], ids=[x[0] for x in LIES])
+def test_a_lie_of_the_market_is_refused(
+    scene: Scene, lie: str, change: Any, status: int, named: str, request: pytest.FixtureRequest
+) -> None:
+    name = f"lied-{request.node.callspec.id}"
+    victim = scene.consumer(name, money="1", via=scene.meddler.url)
+    command = 'echo hello; echo data > "$SUANLI_OUTPUT_DIR/a.txt"'
+    with scene.meddler.lying(lie, change):
+        done = run(victim, "sh", "-c", command, options=("--json", "-o", "res", "--timeout", "1m"))
+    assert scene.meddler.lies > 0
+    assert done.status == status, done.err
+    assert named in done.problem["detail"]
+    assert not list(victim.home.glob("res/*"))
+    record = json.loads(next(victim.home.glob("data/suanli/jobs/*/record.json")).read_text())
+    assert record["countersignature"] == ""
+    if name != "lied-acknowledgement":
+        assert victim("wait", record["id"], "--timeout", "90s").status == 0  # an honest answer heals it
+
+
+def test_a_wait_ends_when_it_was_told_to(ann: Consumer) -> None:
+    assert run(ann, "sleep", "120", options=("--detach", "--name", "slow")).status == 0
+    done = ann("wait", "slow", "--timeout", "2s", "--json")
+    assert (done.status, done.problem["code"]) == (8, "timed_out")
+    assert ann("cancel", "slow", "--yes").status == 0
