@@ -68,8 +68,6 @@ def serve(services: Services, listener: socket.socket) -> None:
         timeout_keep_alive=75,
         limit_concurrency=2_000,
     )
-    server = Server(config, services, f"http://{host}:{port}")
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, signal.SIG_IGN)  # uvicorn raises the signal again when it is done; we then end with 0
+    Server(config, services, f"http://{host}:{port}").run(sockets=[listener])
