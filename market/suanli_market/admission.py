@@ -14,10 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
-from suanli_protocol import wire
-from suanli_protocol.errors import SuanliError
-from suanli_protocol.lease import Account, Refusal
-from suanli_protocol.log import EntryKind, ReasonCode
 
 from suanli_market import checks, intake
 from suanli_market.admission_log import AdmissionLog, Line, Tip, tip_of
@@ -29,6 +25,10 @@ from suanli_market.shortfall import least_deposit
 from suanli_market.store import Store
 from suanli_market.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
 from suanli_market.tables import BidRow
+from suanli_protocol import wire
+from suanli_protocol.errors import SuanliError
+from suanli_protocol.lease import Account, Refusal
+from suanli_protocol.log import EntryKind, ReasonCode
 
 GROUP_MAX = 500
 QUEUE_MAX = 10_000

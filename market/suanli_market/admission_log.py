@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
+
+from suanli_market.store import insert_rows
+from suanli_market.tables import EntryRow, HeadRow
 from suanli_protocol import wire
 from suanli_protocol.log import GENESIS_HEAD, EntryKind, leaf, merkle_path, merkle_root, next_head
 from suanli_protocol.messages import Entry, Head
 from suanli_protocol.signing import Domain, Signer
-
-from suanli_market.store import insert_rows
-from suanli_market.tables import EntryRow, HeadRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import Annotated
 
 from fastapi import Depends, Request
+
 from suanli_protocol import wire
 from suanli_protocol.errors import ProtocolError, SignatureError
 from suanli_protocol.market_client import HEADERS

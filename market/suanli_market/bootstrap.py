@@ -5,12 +5,6 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from sqlmodel import select
-from suanli_protocol import wire
-from suanli_protocol.contract_abi import contract_abi
-from suanli_protocol.errors import ConfigurationError
-from suanli_protocol.escrow import Chain, Escrow
-from suanli_protocol.keystore import load, read_password
-from suanli_protocol.signing import Signer
 
 from suanli_market.accounts import Accounts
 from suanli_market.admission import Admission
@@ -35,6 +29,12 @@ from suanli_market.services import Services
 from suanli_market.settings import Settings
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, MatchRow, OfferRow
+from suanli_protocol import wire
+from suanli_protocol.contract_abi import contract_abi
+from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.escrow import Chain, Escrow
+from suanli_protocol.keystore import load, read_password
+from suanli_protocol.signing import Signer
 
 
 def build(settings: Settings) -> Services:

@@ -14,11 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
-from suanli_protocol import wire
-from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, SuanliError
-from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement
-from suanli_protocol.messages import Receipt
-from suanli_protocol.signing import Signer
 
 from suanli_market.events import now_ms
 from suanli_market.keeper import Keeper
@@ -26,6 +21,11 @@ from suanli_market.leases import OPEN_STATES, progress_of, terms_of
 from suanli_market.papers import bid_of, offer_of
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, ChainTransactionRow, LeaseRow, MatchRow, OfferRow, ReceiptRow, RoundRow
+from suanli_protocol import wire
+from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, SuanliError
+from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement
+from suanli_protocol.messages import Receipt
+from suanli_protocol.signing import Signer
 
 BATCH_MAX = 100
 GAS_BASE = 150_000

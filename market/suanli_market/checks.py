@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from suanli_market.papers import BidPaper, OfferPaper
 from suanli_protocol import errors
 from suanli_protocol.capacity import GUARD
 from suanli_protocol.documents import documents_digest
@@ -15,8 +16,6 @@ from suanli_protocol.log import ReasonCode
 from suanli_protocol.messages import ZERO_ADDRESS
 from suanli_protocol.signing import Domain, verify
 from suanli_protocol.units import BPS, format_duration
-
-from suanli_market.papers import BidPaper, OfferPaper
 
 VALIDITY_MAX_S = 30 * 86_400
 PAPERS_MAX = 200_000

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from suanli_protocol.errors import SuanliError
 
 SWITCH_S = 0.001  # requests need not wait five milliseconds for a thread that hashes
@@ -47,12 +48,11 @@ def serve(log_level: str, **options: Any) -> None:
     """Serve the market over HTTP until SIGTERM."""
     _log_to_stderr(log_level)
     sys.setswitchinterval(SWITCH_S)
-    from suanli_protocol.wire import read_address
-
     from suanli_market.bootstrap import build
     from suanli_market.server import bind
     from suanli_market.server import serve as serve_http
     from suanli_market.settings import Settings
+    from suanli_protocol.wire import read_address
 
     try:
         options["escrow"] = read_address(options["escrow"], name="--escrow")

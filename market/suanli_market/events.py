@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlmodel import Session, col, select
-from suanli_protocol import wire
 
 from suanli_market.store import TOPICS
 from suanli_market.tables import EventRow
+from suanli_protocol import wire
 
 EVERYBODY = "*"
 

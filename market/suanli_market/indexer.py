@@ -12,10 +12,6 @@ import time
 from dataclasses import dataclass
 
 from sqlmodel import Session
-from suanli_protocol import wire
-from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError
-from suanli_protocol.escrow import Block, Chain, Escrow
-from suanli_protocol.events import Opened
 
 from suanli_market.events import EVERYBODY, note
 from suanli_market.keeper import Keeper
@@ -23,6 +19,10 @@ from suanli_market.projection import Projection
 from suanli_market.settings import FINALIZED
 from suanli_market.store import Store
 from suanli_market.tables import CursorRow
+from suanli_protocol import wire
+from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError
+from suanli_protocol.escrow import Block, Chain, Escrow
+from suanli_protocol.events import Opened
 
 RANGE_BLOCKS = 2_000
 RESTLESS_S = 2.0  # how long after activity the chain is asked at the fast pace

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import Session, col, select
-from suanli_protocol import wire
-from suanli_protocol.errors import MarketError, NotFoundError
-from suanli_protocol.log import EntryKind, ReasonCode
 
 from suanli_market.admission_log import Line, acknowledgements
 from suanli_market.book import Change, Left
@@ -19,6 +16,9 @@ from suanli_market.papers import BidPaper, OfferPaper
 from suanli_market.store import insert_rows
 from suanli_market.submissions import Submission, Withdrawal
 from suanli_market.tables import BidRow, EntryRow, OfferRow
+from suanli_protocol import wire
+from suanli_protocol.errors import MarketError, NotFoundError
+from suanli_protocol.log import EntryKind, ReasonCode
 
 Row = dict[str, Any]  # inserted in bulk: the ORM's objects would cost more than the signatures
 

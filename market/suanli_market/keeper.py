@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from suanli_protocol.errors import SuanliError
-from suanli_protocol.escrow import Block
-
 from suanli_market.accounts import Accounts
 from suanli_market.book import Book, Change, Proposed, View
 from suanli_market.conditions import Facts
+from suanli_protocol.errors import SuanliError
+from suanli_protocol.escrow import Block
 
 
 class Keeper:

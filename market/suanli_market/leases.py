@@ -7,15 +7,15 @@ from typing import Literal
 
 from sqlalchemy import or_
 from sqlmodel import Session, col, select
+
+from suanli_market.events import note
+from suanli_market.papers import bid_of, offer_of
+from suanli_market.tables import BidRow, LeaseRow, OfferRow, ReceiptRow
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError, ProtocolError
 from suanli_protocol.lease import Clauses, Lease, Progress, terms
 from suanli_protocol.lease import Phase as ChainPhase
 from suanli_protocol.reasons import Phase
-
-from suanli_market.events import note
-from suanli_market.papers import bid_of, offer_of
-from suanli_market.tables import BidRow, LeaseRow, OfferRow, ReceiptRow
 
 Role = Literal["consumer", "provider"]
 LEASES_MAX = 1_000

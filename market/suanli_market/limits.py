@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from suanli_protocol.errors import SuanliError
 
 from suanli_market.problems import TooLargeError, problem
+from suanli_protocol.errors import SuanliError, TimedOutError
 
 JSON_BYTES_MAX = 512 * 1024
 LOG_BYTES_MAX = 8 * 1024 * 1024
 CHUNK_BYTES_MAX = 4 * 1024 * 1024  # of a blob
+BODY_TIMEOUT_S = 30.0  # between two pieces of a body
 
 
 def body_limit(method: str, path: str) -> int:
@@ -46,12 +48,19 @@ class LimitsMiddleware:
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    seen = 0
+    """The same messages; raises when the body is too large or stalls."""
+    seen, whole = 0, False
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole
+        if whole:
+            return await receive()  # waits for the client to go, however long that takes
+        try:
+            message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
+        except TimeoutError:
+            raise TimedOutError("the body did not arrive in time") from None
         seen += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
         if seen > limit:
             raise _too_large(limit)
         return message

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
-from suanli_protocol import wire
-from suanli_protocol.errors import ProtocolError
 
 from suanli_market.events import touch
 from suanli_market.leases import lease_of, require
 from suanli_market.tables import LogChunkRow
+from suanli_protocol import wire
+from suanli_protocol.errors import ProtocolError
 
 CHUNKS_PER_PAGE = 256
 PAGE_BYTES = 2 * 1024 * 1024

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from suanli_market.conditions import Facts, StandingBid, StandingOffer, Terms, feasible, terms_of
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import Account
-
-from suanli_market.conditions import Facts, StandingBid, StandingOffer, Terms, feasible, terms_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from suanli_market.conditions import Place, StandingBid, StandingOffer, Wish
+from suanli_market.tables import BidRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.documents import Attributes, Constraints
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import struct_hash
-
-from suanli_market.conditions import Place, StandingBid, StandingOffer, Wish
-from suanli_market.tables import BidRow, OfferRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from suanli_protocol import wire
-from suanli_protocol.abi import artifact
-from suanli_protocol.errors import ConfigurationError, FundsError, NotFoundError
-from suanli_protocol.escrow import Chain, Escrow
-
 from suanli_market.indexer import reset_error
 from suanli_market.settings import Settings
 from suanli_market.store import Store
 from suanli_market.tables import CursorRow
+from suanli_protocol import wire
+from suanli_protocol.abi import artifact
+from suanli_protocol.errors import ConfigurationError, FundsError, NotFoundError
+from suanli_protocol.escrow import Chain, Escrow
 
 _PUSH32 = b"\x7f"
 _HOLE = bytes(32)  # where the compiler leaves room for an immutable

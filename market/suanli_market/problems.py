@@ -9,9 +9,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from suanli_protocol.errors import ChainUnavailableError, NotFoundError, ProtocolError, SuanliError
 
 from suanli_market.submissions import RefusedError
+from suanli_protocol.errors import ChainUnavailableError, NotFoundError, ProtocolError, SuanliError
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -9,12 +9,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
-from suanli_protocol import events as chain_events
-from suanli_protocol import wire
-from suanli_protocol.lease import Refusal, lease_id, terms
-from suanli_protocol.log import ReasonCode
-from suanli_protocol.reasons import Phase, Reason
 
 from suanli_market.book import Change, Left, Opened, Returned
 from suanli_market.checks import reason_name
@@ -22,8 +18,14 @@ from suanli_market.events import note
 from suanli_market.leases import OPEN_STATES
 from suanli_market.papers import bid_of, offer_of
 from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
+from suanli_protocol import events as chain_events
+from suanli_protocol import wire
+from suanli_protocol.lease import Refusal, lease_id, terms
+from suanli_protocol.log import ReasonCode
+from suanli_protocol.reasons import Phase, Reason
 
 SETTLE_TRIES_MAX = 5
+OPEN_TRIES_MAX = 5  # each costs the market gas
 _BID_IS_DEAD = frozenset(
     {
         Refusal.NOT_THE_MARKET,
@@ -256,9 +258,16 @@ def release(session: Session, match_: MatchRow, bid: BidRow, code: Refusal, chan
         changes.append(Left(wire.from_hex(offer.id)))
     if code in _BID_IS_DEAD:
         _leave(session, bid, code, changes)
+    elif _times_released(session, bid.id) >= OPEN_TRIES_MAX:
+        _leave(session, bid, ReasonCode.OPEN_FAILED, changes)
     elif bid.state == "matched":
         bid.state, bid.reason = "queued", reason_name(code)
         session.add(bid)
+
+
+def _times_released(session: Session, bid: str) -> int:
+    query = select(func.count()).select_from(MatchRow).where(MatchRow.bid == bid, MatchRow.state == "released")
+    return session.exec(query).one()
 
 
 def _leave(session: Session, bid: BidRow, code: int, changes: list[Change]) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from suanli_protocol import wire
-from suanli_protocol.documents import Constraints
-from suanli_protocol.lease import stake_down
-from suanli_protocol.messages import Bid
-from suanli_protocol.signing import struct_hash
-
 from suanli_market.book import View
 from suanli_market.conditions import StandingBid
 from suanli_market.explain import explain
 from suanli_market.matching import Proposal, ranked
 from suanli_market.papers import wish_of
+from suanli_protocol import wire
+from suanli_protocol.documents import Constraints
+from suanli_protocol.lease import stake_down
+from suanli_protocol.messages import Bid
+from suanli_protocol.signing import struct_hash
 
 OFFERS_MAX = 50
 

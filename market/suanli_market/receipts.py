@@ -5,13 +5,6 @@ from __future__ import annotations
 import json
 
 from sqlmodel import Session
-from suanli_protocol import wire
-from suanli_protocol.documents import Evidence
-from suanli_protocol.errors import MarketError, NotFoundError, SignatureError
-from suanli_protocol.lease import Kind, Refusal
-from suanli_protocol.log import EntryKind, ReasonCode
-from suanli_protocol.messages import Receipt
-from suanli_protocol.signing import struct_hash, verify
 
 from suanli_market.admission_log import Line
 from suanli_market.checks import Doubt, MarketTerms
@@ -20,6 +13,13 @@ from suanli_market.leases import OPEN_STATES, lease_of, require
 from suanli_market.store import Store
 from suanli_market.submissions import RefusedReceipt
 from suanli_market.tables import LeaseRow, ReceiptRow
+from suanli_protocol import wire
+from suanli_protocol.documents import Evidence
+from suanli_protocol.errors import MarketError, NotFoundError, SignatureError
+from suanli_protocol.lease import Kind, Refusal
+from suanli_protocol.log import EntryKind, ReasonCode
+from suanli_protocol.messages import Receipt
+from suanli_protocol.signing import struct_hash, verify
 
 
 class Receipts:

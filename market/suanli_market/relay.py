@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlmodel import Session
-from suanli_protocol import wire
-from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, ProtocolError
-from suanli_protocol.messages import Delivered
-from suanli_protocol.signing import Domain, Signer
 
 from suanli_market.events import note, now_ms
 from suanli_market.leases import OPEN_STATES, lease_of, require
 from suanli_market.store import StorageError, Store
 from suanli_market.tables import BlobRow
+from suanli_protocol import wire
+from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, ProtocolError
+from suanli_protocol.messages import Delivered
+from suanli_protocol.signing import Domain, Signer
 
 BLOB_BYTES_MAX = 1024**3
 _READ_BYTES = 1024 * 1024

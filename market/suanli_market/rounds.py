@@ -15,12 +15,6 @@ from dataclasses import replace
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
-from suanli_protocol import wire
-from suanli_protocol.documents import sha256
-from suanli_protocol.errors import ChainUnavailableError, SuanliError
-from suanli_protocol.log import merkle_root
-from suanli_protocol.messages import ZERO32, Match, Round
-from suanli_protocol.signing import keccak256, struct_hash
 
 from suanli_market.admission_log import head_at
 from suanli_market.book import Left, Proposed, Returned, View
@@ -31,6 +25,12 @@ from suanli_market.keeper import Keeper
 from suanli_market.matching import Clearing, Policy, Proposal, contested
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, MatchRow, OfferRow, RoundRow
+from suanli_protocol import wire
+from suanli_protocol.documents import sha256
+from suanli_protocol.errors import ChainUnavailableError, SuanliError
+from suanli_protocol.log import merkle_root
+from suanli_protocol.messages import ZERO32, Match, Round
+from suanli_protocol.signing import keccak256, struct_hash
 
 ENGINE = "suanli-market"
 TICK_S = 1.0  # how often expiry is looked at when nothing happens

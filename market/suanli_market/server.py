@@ -9,10 +9,10 @@ import sys
 from types import FrameType
 
 import uvicorn
-from suanli_protocol.errors import ConfigurationError
 
 from suanli_market.app import create_app
 from suanli_market.services import Services
+from suanli_protocol.errors import ConfigurationError
 
 GRACE_S = 3
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
-from suanli_protocol.wire import MarketInfo
 
 from suanli_market.admission import Admission
 from suanli_market.auth import Gate
@@ -18,6 +17,7 @@ from suanli_market.receipts import Receipts
 from suanli_market.relay import Relay
 from suanli_market.rounds import Rounds
 from suanli_market.store import Store
+from suanli_protocol.wire import MarketInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from suanli_protocol import wire
-
 from suanli_market.events import events_after
 from suanli_market.hub import Hub
 from suanli_market.store import Store
+from suanli_protocol import wire
 
 PING_S = 10.0
 BATCH = 200

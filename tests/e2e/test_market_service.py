@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from suanli_protocol import wire
 from suanli_protocol.capacity import GUARD
 from suanli_protocol.documents import Evidence, LogSummary, hex32, sha256

@@ -7,6 +7,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from suanli_market.conditions import Facts, StandingBid, StandingOffer, feasible
 from suanli_market.matching import CheapestFirst, contested, ranked, reserve
 from suanli_protocol.capacity import Lanes, Prices

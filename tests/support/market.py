@@ -24,7 +24,6 @@ from suanli_protocol.keystore import SCRYPT_N_DEVNET, create
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Signer, struct_hash
-
 from support.builders import CREDIT, a_bid, a_job, an_offer, some_attributes, some_constraints
 from support.devnet import Anvil, stop_process
 

@@ -7,7 +7,6 @@ from typing import Any
 from suanli_market.conditions import Facts, Place, StandingBid, StandingOffer, Wish
 from suanli_protocol.lease import Account
 from suanli_protocol.signing import struct_hash
-
 from support.builders import CREDIT, NOW, a_bid, an_offer, consumer, market, provider
 
 PLACE = Place("CN-GD", "x86_64", ("3.11", "3.12"), environments=True)

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from suanli.bundle import build, capped, collect
 from suanli.job import Input, Job
 from suanli.requirements import read_hashed

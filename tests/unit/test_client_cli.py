@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from suanli import failure
 from suanli.cli import COMMANDS, cli
 from suanli.console import Console, output_options

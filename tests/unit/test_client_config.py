@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from suanli import config
 from suanli.files import write_atomically
 from suanli_protocol.errors import ConfigurationError, UnusableKeyError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from suanli.job import Job
 from suanli.jobfile import load, parse
 from suanli_protocol.capacity import Lanes

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from suanli.record import Record
 from suanli.store import Store, resolve
 from suanli_protocol.errors import IntegrityError, NotFoundError, UsageError

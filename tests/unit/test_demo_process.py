@@ -152,7 +152,7 @@ def test_where_packages_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("suanli.demo_home.SOURCE_TREE", tmp_path)
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
-    assert package_index(None) is None
+    assert package_index(None) == "default"
     monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
     assert package_index(None) == "https://index.example/simple"
     monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@index.example/simple")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from suanli_market.conditions import Condition, Place, Wish, failures, terms_of
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import Account

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
-from suanli_protocol.wire import BlobView
 
 from suanli_market.api.types import Id, answer
 from suanli_market.auth import Signer
 from suanli_market.services import Market
+from suanli_protocol.wire import BlobView
 
 router = APIRouter(prefix="/v1/leases/{lease}/blobs/{slot}", tags=["blobs"])
 Size = Annotated[int, Query(ge=0, lt=2**63)]

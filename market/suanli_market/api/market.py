@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from suanli_protocol.wire import MarketInfo
 
 from suanli_market.api.types import answer
 from suanli_market.events import now_ms
 from suanli_market.services import Market
+from suanli_protocol.wire import MarketInfo
 
 router = APIRouter(prefix="/v1", tags=["market"])
 

@@ -7,10 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from sqlmodel import col, select
-from suanli_protocol import wire
-from suanli_protocol.errors import NotFoundError
-from suanli_protocol.lease import Account
-from suanli_protocol.wire import Acknowledgement, BidView, OfferView, Quote, QuoteRequest, SignedBid, SignedOffer
 
 from suanli_market import papers
 from suanli_market.api.types import Id, answer
@@ -19,6 +15,10 @@ from suanli_market.quotes import quote
 from suanli_market.services import Market, Services
 from suanli_market.submissions import Withdrawal
 from suanli_market.tables import BidRow, OfferRow
+from suanli_protocol import wire
+from suanli_protocol.errors import NotFoundError
+from suanli_protocol.lease import Account
+from suanli_protocol.wire import Acknowledgement, BidView, OfferView, Quote, QuoteRequest, SignedBid, SignedOffer
 
 router = APIRouter(prefix="/v1", tags=["papers"])
 OFFERS_MAX = 10_000

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from sqlmodel import col, select
-from suanli_protocol.errors import NotFoundError
 
 from suanli_market.admission_log import entry_json, head_json
 from suanli_market.api.types import After, Number, answer
 from suanli_market.services import Market
 from suanli_market.tables import EntryRow, HeadRow, MatchRow, RoundRow
+from suanli_protocol.errors import NotFoundError
 
 router = APIRouter(prefix="/v1", tags=["record"])
 PAGE = 1_000
