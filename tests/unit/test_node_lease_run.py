@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from suanli_node import lease_run, meter
 from suanli_node.background import Background
 from suanli_node.delivery import seal_outputs
@@ -192,6 +193,7 @@ class FakeWorkshop:
     """Prepares nothing and collects one file."""
 
     fate: Fate
+    runner: FakeRunner
     refusal: RunRefusedError | None = None
 
     def prepare(
@@ -199,6 +201,7 @@ class FakeWorkshop:
     ) -> RunSpec:
         """The spec."""
         self.fate.strike()
+        assert assignment.id.hex() not in self.runner.known, "preparing clears the folder of a run that was started"
         say(Source.SETUP, b"ready\n")
         if self.refusal is not None:
             raise self.refusal
@@ -221,7 +224,7 @@ class World:
         self.fate = Fate()
         self.market = FakeMarket(self.opened, self.fate)
         self.runner = FakeRunner(folder, self.fate)
-        self.workshop = FakeWorkshop(self.fate)
+        self.workshop = FakeWorkshop(self.fate, self.runner)
         self.word = self.opened.word()
         self.folder = LeaseFolder(folder / "lease")
         (folder / "receipts").mkdir()
@@ -316,6 +319,37 @@ def test_killed_at_every_side_effect_a_lease_runs_once_and_has_one_receipt(tmp_p
         assert outputs is not None
         assert hashlib.sha256(world.market.blobs["outputs"]).hexdigest() == outputs.sealed[2:], f"killed at {at}"
     assert deaths >= 10
+
+
+class Calendar:
+    """A clock whose every look is a day later."""
+
+    def __init__(self) -> None:
+        self.now = float(builders.NOW)
+        self.monotonic = time.monotonic
+
+    def time(self) -> float:
+        """Seconds of Unix UTC."""
+        self.now += 86_400
+        return self.now
+
+
+def test_a_receipt_that_was_sent_is_never_signed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never ran has no time of its end but that of the signature, so signing twice would make two receipts."""
+    monkeypatch.setattr(lease_run, "time", Calendar())
+    for at in itertools.count(1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        world = World(folder)
+        world.send_job()
+        world.workshop.refusal = RunRefusedError(Reason.ENVIRONMENT_FAILED, "no such package")
+        world.fate.at = at
+        world.live()
+        if world.fate.count < at:
+            break
+        assert world.live().record.step is Step.POSTED
+        assert len({str(signed) for signed in world.market.receipts}) == 1, f"killed at {at}"
+    assert at > 3
 
 
 def test_a_receipt_waits_for_the_market(tmp_path: Path) -> None:
