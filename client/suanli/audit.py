@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from suanli_protocol.chain import Chain
-
 from suanli.audit_books import Books
 from suanli.audit_documents import Folder, read_folders
 from suanli.audit_evidence import check_documents
@@ -17,6 +15,7 @@ from suanli.audit_facts import History
 from suanli.audit_replay import replay
 from suanli.audit_report import AuditReport, find_lease, report_all, report_lease
 from suanli.chain_history import read_history, read_snapshot
+from suanli_protocol.chain import Chain
 
 
 def audit_lease(chain_url: str, escrow: str, which: str, documents: Path | None = None) -> AuditReport:

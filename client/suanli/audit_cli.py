@@ -93,9 +93,10 @@ def _tell(console: Console, report: AuditReport) -> None:
         for line in lines(report):
             console.data(line)
     if not report.ok:
-        first = report.findings[0]
+        first, found = report.findings[0], len(report.findings)
+        count = "one check does" if found == 1 else f"{found} checks do"
         raise IntegrityError(
-            f"the audit found {len(report.findings)} mismatches, first {first.code} ({first.member})",
+            f"{count} not match; the first: {first.code} ({first.member})",
             hint="ask another chain endpoint with --chain: if it agrees, the ledger itself breaks the rules",
             code="audit",
         )

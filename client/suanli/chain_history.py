@@ -6,17 +6,6 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from suanli_protocol.chain import Block, Chain, Log
-from suanli_protocol.chain import Transaction as Sent
-from suanli_protocol.contract_abi import contract_abi
-from suanli_protocol.errors import ChainError, ConfigurationError, ProtocolError
-from suanli_protocol.escrow import Escrow
-from suanli_protocol.events import Cancelled, EscrowEvent, decode_event
-from suanli_protocol.lease import Clauses, Lease, same_address, seat_key
-from suanli_protocol.messages import Link
-from suanli_protocol.openings import decode_open, read_struct
-from suanli_protocol.signing import address_bytes, checksum_address
-
 from suanli.audit_facts import (
     AccountCall,
     Call,
@@ -34,6 +23,16 @@ from suanli.audit_facts import (
     Unreadable,
     addresses_of,
 )
+from suanli_protocol.chain import Block, Chain, Log
+from suanli_protocol.chain import Transaction as Sent
+from suanli_protocol.contract_abi import contract_abi
+from suanli_protocol.errors import ChainError, ConfigurationError, ProtocolError
+from suanli_protocol.escrow import Escrow
+from suanli_protocol.events import Cancelled, EscrowEvent, decode_event
+from suanli_protocol.lease import Clauses, Lease, same_address, seat_key
+from suanli_protocol.messages import Link
+from suanli_protocol.openings import decode_open, read_struct
+from suanli_protocol.signing import address_bytes, checksum_address
 
 ABI = "LeaseEscrow"
 

@@ -187,7 +187,7 @@ def run(ctx: click.Context, job: Path | None, output: Path | None, wheels: str |
     home, chosen = DemoHome(), find_job(job)
     running = _up(console, wheels)
     console.note("")
-    ran = run_job(home, running, chosen, output)
+    ran = run_job(home, running, chosen, output, quiet=console.json)
     if ran.status or ran.record is None or not ran.record.number:
         ctx.exit(ran.status or 1)
     report = audit_lease(running.chain, running.escrow, str(ran.record.number), home.root.parent / "jobs")
@@ -199,7 +199,7 @@ def run(ctx: click.Context, job: Path | None, output: Path | None, wheels: str |
             console.data(line)
     if not report.ok:
         raise IntegrityError(
-            f"the audit of lease {ran.record.number} found {len(report.findings)} mismatches",
+            f"lease {ran.record.number} does not match in {len(report.findings)} of {len(report.checks)} checks",
             hint=f"suanli audit lease {ran.record.number} shows them",
             code="audit",
         )

@@ -161,7 +161,7 @@ def _upwards(folder: Path) -> tuple[Path, ...]:
     return (folder, *folder.parents)
 
 
-def package_index(wheels: str | None) -> str | None:
+def package_index(wheels: str | None) -> str:
     """Where nodes get packages from: the given folder, a project's `.cache/wheels`, else as the environment says."""
     if wheels:
         if not any(Path(wheels).glob("*.whl")):
@@ -173,7 +173,7 @@ def package_index(wheels: str | None) -> str | None:
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if value := os.environ.get(name):
             return _without_password(name, value)
-    return None
+    return "default"
 
 
 def _without_password(name: str, url: str) -> str:

@@ -48,8 +48,11 @@ def find_job(given: Path | None) -> Path:
     )
 
 
-def run_job(home: DemoHome, running: Running, job: Path, output: Path | None) -> Ran:
-    """Runs `suanli run` on the demo's market with this terminal, and finds the job's record afterwards."""
+def run_job(home: DemoHome, running: Running, job: Path, output: Path | None, *, quiet: bool) -> Ran:
+    """Runs `suanli run` on the demo's market with this terminal, and finds the job's record afterwards.
+
+    If `quiet`, nothing of it reaches stdout.
+    """
     key = f"demo-{secrets.token_hex(8)}"
     arguments = [command("suanli"), "run", "-f", str(job), "--yes", "--idempotency-key", key]
     arguments += ["-o", str(output)] if output is not None else []
@@ -61,7 +64,8 @@ def run_job(home: DemoHome, running: Running, job: Path, output: Path | None) ->
         "SUANLI_PASSWORD_FILE": str(home.password_file("consumer")),
     }
     sys.stdout.flush()
-    status = subprocess.run(arguments, env=environment, check=False).returncode
+    out = sys.stderr if quiet else None
+    status = subprocess.run(arguments, env=environment, stdout=out, check=False).returncode
     store = Store(data_home())
     return Ran(status, store.by_key(key, escrow=running.escrow, consumer=running.addresses["consumer"]))
 

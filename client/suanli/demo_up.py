@@ -55,13 +55,13 @@ class Running:
     addresses: dict[str, str]
 
 
-def bring_up(home: DemoHome, index: str | None, progress: Progress) -> Running:
+def bring_up(home: DemoHome, index: str, progress: Progress) -> Running:
     """Brings everything up that is not; errors say which step failed and what to change."""
     return _Up(home, index, progress).all()
 
 
 class _Up:
-    def __init__(self, home: DemoHome, index: str | None, progress: Progress) -> None:
+    def __init__(self, home: DemoHome, index: str, progress: Progress) -> None:
         self.home, self.index, self.progress = home, index, progress
         self.memory = home.load()
 
@@ -233,7 +233,7 @@ class _Up:
         arguments += ["--region", machine.region, "--cpus", machine.cpus, "--memory", machine.memory]
         arguments += ["--disk", machine.disk, "--price-core", machine.price_core]
         arguments += ["--price-memory", machine.price_memory, "--price-disk", machine.price_disk]
-        return arguments + (["--index", self.index] if self.index else [])
+        return [*arguments, "--index", self.index]
 
     def _offers(self, market: str, addresses: dict[str, str]) -> str:
         wanted = {addresses[machine.name].lower() for machine in MACHINES}
