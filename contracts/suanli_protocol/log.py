@@ -77,12 +77,31 @@ def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """The siblings from leaf to root; IndexError if there is no such leaf."""
     if not 0 <= index < len(leaves):
         raise IndexError(f"no leaf {index} of {len(leaves)}")
-    level, path = list(leaves), []
+    return _path(_levels(leaves), index)
+
+
+def merkle_paths(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The paths of all leaves; the tree is built once."""
+    levels = _levels(leaves)
+    return [_path(levels, index) for index in range(len(leaves))]
+
+
+def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The tree from the leaves to the nodes below the root."""
+    levels, level = [], list(leaves)
     while len(level) > 1:
+        levels.append(level)
+        level = _above(level)
+    return levels
+
+
+def _path(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
+    path = []
+    for level in levels:
         sibling = index ^ 1
         if sibling < len(level):
             path.append(level[sibling])
-        level, index = _above(level), index // 2
+        index //= 2
     return path
 
 

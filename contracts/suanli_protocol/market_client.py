@@ -162,10 +162,15 @@ class MarketClient:
 
     # Blobs (ciphertext)
 
-    def put_blob(self, lease: bytes, slot: str, data: Any, size: int) -> wire.BlobView:
-        """Uploads `size` bytes from a binary file object; goes on where an earlier upload broke off."""
+    def put_blob(self, lease: bytes, slot: str, data: Any, size: int, *, digest: bytes = b"") -> wire.BlobView:
+        """Uploads `size` bytes from a binary file object; goes on where an earlier upload broke off.
+
+        With `digest` (SHA-256 of the bytes) an upload of other bytes of the same size starts anew instead of going on,
+        and the market refuses what does not have it (IntegrityError).
+        """
         base = f"/v1/leases/{wire.to_hex(lease)}/blobs/{slot}"
-        view = self._post(f"{base}{_query(size=size)}", None, wire.BlobView, sign=True)
+        announced = _query(size=size, digest=wire.to_hex(digest) if digest else "")
+        view = self._post(f"{base}{announced}", None, wire.BlobView, sign=True)
         data.seek(view.received)
         while view.delivered is None:
             chunk = data.read(CHUNK_BYTES)

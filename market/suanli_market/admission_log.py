@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from suanli_market.store import insert_rows
 from suanli_market.tables import EntryRow, HeadRow
 from suanli_protocol import wire
-from suanli_protocol.log import GENESIS_HEAD, EntryKind, leaf, merkle_path, merkle_root, next_head
+from suanli_protocol.log import GENESIS_HEAD, EntryKind, leaf, merkle_paths, merkle_root, next_head
 from suanli_protocol.messages import Entry, Head
 from suanli_protocol.signing import Domain, Signer
 
@@ -72,7 +72,7 @@ class AdmissionLog:
             "at": at,
             "signature": wire.to_hex(signature),
         }
-        paths = [[wire.to_hex(node) for node in merkle_path(leaves, i)] for i in range(len(leaves))]
+        paths = [[wire.to_hex(node) for node in path] for path in merkle_paths(leaves)]
         rows = [
             {
                 "seq": entry.seq,

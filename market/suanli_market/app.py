@@ -28,6 +28,6 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.add_middleware(LimitsMiddleware, halted=lambda: services.keeper.halted)
-    for part in (market, papers, leases, blobs, events, record):
+    for part in (papers, market, leases, blobs, events, record):
         app.include_router(part.router)
     return app
