@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Constraints, Evidence, JobDocument, hex32
 from suanli_protocol.lease import Clauses, Lease, Progress, ask_up, lease_id, terms
@@ -206,6 +207,44 @@ def test_an_output_that_is_a_link_is_left_behind(street: Street, tmp_path: Path)
     assert consumer.outputs(view, evidence, tmp_path) == {"out/y": b"1\n"}
     assert "out/x is a symbolic link" in consumer.text(view, "system")
     consumer.countersign(view, receipt)
+
+
+def test_status_and_doctor_say_how_it_is(street: Street) -> None:
+    told = json.loads(street.home.ask("status", "--state", str(street.home.state), "--json").stdout)
+    assert (told["running"], told["pid"]) == (True, street.node.process.pid)
+    assert told["identity"]["account"] == street.node.address
+    assert street.node.address in street.home.ask("status", "--state", str(street.home.state)).stdout
+    connections = street.home.connections(street.market.url)
+    healthy = street.home.ask("doctor", *connections, "--json")
+    findings = {finding["name"]: finding["ok"] for finding in json.loads(healthy.stdout)}
+    names = ["sandbox", "disk", "index", "key", "chain", "escrow", "market", "funds", "engine"]
+    assert (list(findings), all(findings.values()), healthy.returncode) == (names, True, 0), healthy.stdout
+    ill = street.home.ask("doctor", *connections, "--escrow", street.node.address, "--market", "http://127.0.0.1:9")
+    assert ill.returncode == 2
+    failing = [line.split()[1] for line in ill.stdout.splitlines() if line.startswith("FAIL")]
+    assert failing == ["escrow", "market", "funds"], ill.stdout
+    assert "check --escrow" in ill.stdout
+
+
+def test_one_state_folder_serves_one_daemon(street: Street) -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"ended with 2(.|\n)*in use by another node"),
+        start_node(street.home.command(street.market.url)),
+    ):
+        pass
+
+
+def test_a_locked_key_is_named(street: Street, tmp_path: Path) -> None:
+    (tmp_path / "wrong").touch(mode=0o600)
+    (tmp_path / "wrong").write_text("wrong")
+    connections = [*street.home.connections(street.market.url), "--state", str(tmp_path / "state")]
+    done = street.home.ask("up", *connections, "--password-file", str(tmp_path / "wrong"), "--name", "x")
+    assert (done.returncode, "the password is wrong" in done.stderr) == (3, True), done.stderr
+    street.home.ask("down", "--state", str(tmp_path / "state"))
+    (tmp_path / "wrong").chmod(0o644)
+    done = street.home.ask("up", *connections, "--password-file", str(tmp_path / "wrong"), "--name", "x")
+    assert (done.returncode, "chmod 600" in done.stderr) == (3, True), done.stderr
+    street.home.ask("down", "--state", str(tmp_path / "state"))
 
 
 def test_a_killed_daemon_finds_its_run_again(world: World, market: MarketProcess, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from suanli_protocol.market_client import MarketClient
 from suanli_protocol.messages import Receipt
 from suanli_protocol.sealing import Context, open_bytes, open_stream, seal_bytes, seal_stream
 from suanli_protocol.signing import Signer
-
 from support.builders import CREDIT, a_job
 from support.devnet import stop_process
 from support.market import GAS_WEI, PASSWORD, World, bid_id, signed_bid
@@ -72,17 +71,29 @@ class NodeHome:
     def command(self, market: str, *options: str) -> list[str]:
         """The command line of `up`."""
         return [
-            *(sys.executable, "-m", "suanli_node.cli", "up", "--market", market),
-            *("--chain", self.world.url, "--escrow", self.world.escrow.address),
-            *("--keystore", str(self.folder / "key.json"), "--password-file", str(self.folder / "password")),
-            *("--state", str(self.state), "--name", "heron", "--region", "CN-GD"),
+            *(sys.executable, "-m", "suanli_node.cli", "up", *self.connections(market)),
+            *("--name", "heron", "--region", "CN-GD"),
             *("--cpus", "2", "--memory", "2GiB", "--disk", "2GiB", *options),
         ]
 
+    def connections(self, market: str) -> list[str]:
+        """The options that `up` and `doctor` share."""
+        return [
+            *("--market", market, "--chain", self.world.url, "--escrow", self.world.escrow.address),
+            *("--keystore", str(self.folder / "key.json"), "--password-file", str(self.folder / "password")),
+            *("--state", str(self.state)),
+        ]
+
+    def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command of `suanli-node`, to its end."""
+        command = [sys.executable, "-m", "suanli_node.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
     def down(self) -> str:
         """`suanli-node down`: what it said."""
-        command = [sys.executable, "-m", "suanli_node.cli", "down", "--state", str(self.state)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+        done = self.ask("down", "--state", str(self.state))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 def a_node_home(world: World, folder: Path, *, money: int = 100 * CREDIT) -> NodeHome:
