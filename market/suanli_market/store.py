@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, SQLModel
 
@@ -56,7 +56,7 @@ class Store:
             with self.engine.connect() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
-        except (CommandError, OperationalError) as error:
+        except (CommandError, DatabaseError) as error:
             raise ConfigurationError(
                 f"the database {self.path} cannot be used: {error}",
                 hint="it was written by a newer version, or is no database of a market: name another --data folder",

@@ -1,0 +1,245 @@
+"""Admission's own bookkeeping over a real database: the chained log, its proofs, what is answered from the past."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from suanli_market import checks
+from suanli_market.admission import Admission
+from suanli_market.admission_log import AdmissionLog, Line, acknowledgements, tip_of
+from suanli_market.keeper import Keeper
+from suanli_market.papers import BidPaper, OfferPaper
+from suanli_market.store import Store
+from suanli_market.submissions import RefusedError, Submission, Withdrawal
+from suanli_market.tables import BidRow, EntryRow, HeadRow, OfferRow
+from suanli_protocol import wire
+from suanli_protocol.documents import documents_digest
+from suanli_protocol.errors import FundsError, MarketError, NotFoundError, SignatureError
+from suanli_protocol.escrow import Block
+from suanli_protocol.lease import Account
+from suanli_protocol.log import GENESIS_HEAD, EntryKind, verify_acknowledgement
+from suanli_protocol.signing import Signer, struct_hash
+from support.builders import (
+    CREDIT,
+    NOW,
+    a_bid,
+    a_domain,
+    a_job,
+    a_seat,
+    an_offer,
+    consumer,
+    market,
+    provider,
+    some_attributes,
+    some_constraints,
+)
+
+
+class KnownAccounts:
+    """Accounts without a chain: what a test says."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Account] = {}
+
+    def get(self, addresses: Any) -> dict[str, Account]:
+        """The test's accounts; unknown ones are empty."""
+        return {address: self.held.get(address, Account()) for address in addresses}
+
+    def advance(self, block: int, touched: Any) -> None:
+        """Nothing is kept."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+class Desk:
+    """An admission over known accounts, at a fixed time."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.accounts = KnownAccounts()
+        self.accounts.held = {
+            provider().address: Account(free=100 * CREDIT),
+            consumer().address: Account(free=100 * CREDIT),
+        }
+        self.caught_up = 0
+        self.keeper = Keeper(self.accounts, market().address)  # type: ignore[arg-type]
+        self.keeper.advance(Block(1, b"\x01" * 32, bytes(32), NOW, 0), None, [])
+        terms = checks.MarketTerms(market().address, a_domain(), 50, 0, 10)
+        log = AdmissionLog(market(), a_domain())
+        self.admission = Admission(store, self.keeper, log, terms, catch_up=self.catch_up)
+        self.admission.start()
+
+    def catch_up(self) -> None:
+        self.caught_up += 1
+
+    def submit(self, *submissions: Submission) -> list[Any]:
+        """The outcomes, in order; all wait together."""
+
+        async def run() -> list[Any]:
+            return await asyncio.gather(*map(self.admission.submit, submissions), return_exceptions=True)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture
+def desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr("suanli_market.keeper.time.time", lambda: float(NOW))
+    made = Desk(store)
+    yield made
+    made.admission.stop()
+
+
+def an_offer_paper(signer: Signer | None = None, **fields: Any) -> OfferPaper:
+    paper = an_offer(**fields)
+    signature = (signer or provider()).sign(a_domain(), paper)
+    return OfferPaper(struct_hash(paper), paper, signature, some_attributes())
+
+
+def a_bid_paper(**fields: Any) -> BidPaper:
+    job, constraints = a_job(), some_constraints()
+    paper = a_bid(**{"documents": documents_digest(job.digest(), constraints.digest()), **fields})
+    signature = consumer().sign(a_domain(), paper)
+    return BidPaper(struct_hash(paper), paper, signature, constraints, job.digest())
+
+
+def entry_of(answer: wire.Json) -> Any:
+    return verify_acknowledgement(wire.Acknowledgement.model_validate(answer), a_domain(), market().address)
+
+
+def test_group_commits_are_chained_and_each_entry_is_proven(store: Store) -> None:
+    log = AdmissionLog(market(), a_domain())
+    for size in (1, 2, 5):
+        with store.write() as session:
+            lines = [Line(EntryKind.OFFER, bytes([size, i]) * 16) for i in range(size)]
+            _, acks = log.append(session, tip_of(session), lines, 1_000 + size)
+        assert [entry_of(ack).paper for ack in acks] == [line.paper for line in lines]
+    with store.read() as session:
+        heads = session.exec(select(HeadRow).order_by(HeadRow.last_seq)).all()  # type: ignore[arg-type]
+        assert [(head.first_seq, head.last_seq) for head in heads] == [(1, 1), (2, 3), (4, 8)]
+        assert wire.from_hex(heads[0].previous) == GENESIS_HEAD
+        assert [head.previous for head in heads[1:]] == [head.head for head in heads[:-1]]
+        again = acknowledgements(session, market().address, range(1, 9))
+    assert [entry_of(again[seq]).seq for seq in range(1, 9)] == list(range(1, 9))
+
+
+def test_the_same_paper_gets_the_same_answer_in_one_group_and_later(desk: Desk) -> None:
+    offer = an_offer_paper()
+    first = desk.submit(offer, offer, offer)
+    assert first[0] == first[1] == first[2]
+    assert desk.submit(offer) == [first[0]]
+    with desk.store.read() as session:
+        assert len(session.exec(select(EntryRow)).all()) == 1
+        assert len(session.exec(select(OfferRow)).all()) == 1
+    assert desk.keeper.count(provider().address) == (1, 1)
+
+
+def test_one_bad_paper_does_not_touch_its_neighbours(desk: Desk) -> None:
+    good, forged = an_offer_paper(), an_offer_paper(consumer(), valid_until=NOW + 5)
+    outcomes = desk.submit(forged, good)
+    assert isinstance(outcomes[0], RefusedError)
+    assert isinstance(outcomes[0].error, SignatureError)
+    assert entry_of(outcomes[0].acknowledgement).kind == EntryKind.REFUSE
+    assert entry_of(outcomes[1]).kind == EntryKind.OFFER
+
+
+def test_the_same_refusal_is_logged_once_and_a_cured_one_is_admitted(desk: Desk) -> None:
+    desk.accounts.held[consumer().address] = Account()
+    bid = a_bid_paper()
+    (refused,) = desk.submit(bid)
+    (again,) = desk.submit(bid)
+    assert isinstance(refused.error, FundsError)
+    assert refused.acknowledgement == again.acknowledgement
+    desk.accounts.held[consumer().address] = Account(free=CREDIT)
+    (admitted,) = desk.submit(bid)
+    assert entry_of(admitted).kind == EntryKind.BID
+    assert desk.submit(bid) == [admitted]
+
+
+def test_the_chain_is_looked_at_before_its_facts_refuse(desk: Desk) -> None:
+    desk.submit(an_offer_paper(bond_bps=1))
+    assert desk.caught_up == 0
+    desk.submit(an_offer_paper(counter=1))
+    assert desk.caught_up == 1
+
+
+def test_a_seat_that_is_leased_takes_no_other_bid(desk: Desk) -> None:
+    bid = a_bid_paper()
+    desk.submit(bid)
+    with desk.store.write() as session:
+        row = session.get_one(BidRow, wire.to_hex(bid.id))
+        row.state = "leased"
+        session.add(row)
+    (refused,) = desk.submit(a_bid_paper(max_rate=123_456))
+    assert refused.reason == "seat_taken"
+    assert entry_of(desk.submit(a_bid_paper(seat=a_seat(4)))[0]).kind == EntryKind.BID
+
+
+def test_withdrawals_are_logged_and_bounded(desk: Desk) -> None:
+    offer = an_offer_paper()
+    desk.submit(offer)
+    stranger, missing, own, again = desk.submit(
+        Withdrawal("offer", offer.id, consumer().address),
+        Withdrawal("bid", offer.id, provider().address),
+        Withdrawal("offer", offer.id, provider().address),
+        Withdrawal("offer", offer.id, provider().address),
+    )
+    assert isinstance(stranger, NotFoundError)
+    assert isinstance(missing, NotFoundError)
+    assert own == again
+    assert entry_of(own).kind == EntryKind.WITHDRAW
+    assert desk.keeper.view().offers == ()
+    assert entry_of(desk.submit(offer)[0]).kind == EntryKind.OFFER
+    assert desk.keeper.view().offers == ()
+
+
+def test_a_matched_bid_cannot_be_withdrawn(desk: Desk) -> None:
+    bid = a_bid_paper()
+    desk.submit(bid)
+    with desk.store.write() as session:
+        row = session.get_one(BidRow, wire.to_hex(bid.id))
+        row.state = "matched"
+        session.add(row)
+    (late,) = desk.submit(Withdrawal("bid", bid.id, consumer().address))
+    assert isinstance(late, MarketError)
+    assert late.code == "too_late"
+
+
+def test_a_full_book_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "PAPERS_PER_PARTY_MAX", 1)
+    desk.submit(an_offer_paper())
+    (refused,) = desk.submit(an_offer_paper(valid_until=NOW + 700))
+    assert refused.reason == "book_full"
+
+
+def test_a_full_disk_accepts_nothing(desk: Desk) -> None:
+    with desk.store.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    limits: list[int] = []
+
+    def limit(connection: Any, record: Any, proxy: Any) -> None:
+        limits.append(connection.execute(f"PRAGMA max_page_count={pages}").fetchone()[0])
+
+    from sqlalchemy import event
+
+    event.listen(desk.store.engine, "checkout", limit)
+    outcomes = [desk.submit(an_offer_paper(valid_until=NOW + 100 + n))[0] for n in range(40)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert failed
+    assert {error.code for error in failed} == {"storage"}  # type: ignore[attr-defined]
+    event.remove(desk.store.engine, "checkout", limit)
+    with desk.store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+    assert len(desk.keeper.view().offers) == len(outcomes) - len(failed)
+    assert limits

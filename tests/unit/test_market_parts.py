@@ -1,0 +1,209 @@
+"""Small parts of the market, each alone: pinned code, signed requests, limits, migrations, the hub, account reads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlmodel import SQLModel
+
+from suanli_market import tables
+from suanli_market.accounts import Accounts
+from suanli_market.auth import Gate
+from suanli_market.events import events_after, note
+from suanli_market.hub import Hub
+from suanli_market.limits import CHUNK_BYTES_MAX, JSON_BYTES_MAX, LOG_BYTES_MAX, body_limit
+from suanli_market.pinning import is_code_of
+from suanli_market.settings import FINALIZED, Settings
+from suanli_market.store import Store
+from suanli_protocol.abi import artifact
+from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, SignatureError
+from suanli_protocol.lease import Account
+from suanli_protocol.market_client import signed_headers
+from support.builders import a_domain, consumer, market, provider
+
+
+def compiled() -> bytes:
+    return bytes.fromhex(artifact("LeaseEscrow")["deployedBytecode"].removeprefix("0x"))
+
+
+def test_immutables_are_the_only_difference_that_is_allowed() -> None:
+    code = compiled()
+    hole = code.find(b"\x7f" + bytes(32))
+    assert hole > 0
+    filled = code[: hole + 1] + b"\x5a" * 32 + code[hole + 33 :]
+    assert is_code_of(filled, code)
+    assert not is_code_of(code[:-1], code)
+    for place in (0, hole, len(code) - 1):
+        altered = bytearray(filled)
+        altered[place] ^= 1
+        assert not is_code_of(bytes(altered), code)
+
+
+def test_migrations_give_the_tables_of_the_models(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.migrate()
+    store.migrate()
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
+    assert tables.OfferRow.__tablename__ in SQLModel.metadata.tables
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "market.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigurationError, match=r"market\.sqlite"):
+        Store(tmp_path).migrate()
+
+
+def headers_of(target: str = "/v1/leases", body: bytes = b"") -> dict[str, str]:
+    made = signed_headers(consumer(), a_domain(), market().address, "POST", target, body)
+    return {name.lower(): value for name, value in made.items()}
+
+
+def test_the_gate_knows_the_signer_and_takes_each_request_once() -> None:
+    gate, headers = Gate(a_domain(), market().address), headers_of(body=b"{}")
+    assert gate.check("POST", "/v1/leases", b"{}", headers) == consumer().address
+    with pytest.raises(SignatureError, match="sent before"):
+        gate.check("POST", "/v1/leases", b"{}", headers)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "PUT"},
+        {"target": "/v1/leases?state=open"},
+        {"body": b"{ }"},
+        {"headers": {"suanli-signer": provider().address}},
+        {"headers": {"suanli-nonce": "0x" + "00" * 32}},
+        {"headers": {"suanli-at": "1"}},
+        {"headers": {"suanli-at": "+5"}},
+        {"headers": {"suanli-at": "\u0665"}},
+        {"headers": {"suanli-signature": "0x" + "00" * 64}},
+        {"headers": {"suanli-signature": ""}},
+    ],
+)
+def test_the_gate_refuses_what_was_not_signed(change: dict[str, Any]) -> None:
+    gate = Gate(a_domain(), market().address)
+    wanted = {"method": "POST", "target": "/v1/leases", "body": b"{}"} | change
+    wanted["headers"] = headers_of(body=b"{}") | change.get("headers", {})
+    with pytest.raises(SignatureError):
+        gate.check(**wanted)
+
+
+def test_a_request_for_another_market_or_escrow_is_refused() -> None:
+    for gate in (Gate(a_domain(), provider().address), Gate(a_domain(chain_id=5), market().address)):
+        with pytest.raises(SignatureError):
+            gate.check("POST", "/v1/leases", b"{}", headers_of(body=b"{}"))
+
+
+def test_limits_by_route() -> None:
+    assert body_limit("PUT", "/v1/leases/0x00/blobs/job") == CHUNK_BYTES_MAX
+    assert body_limit("POST", "/v1/leases/0x00/logs") == LOG_BYTES_MAX
+    assert body_limit("POST", "/v1/offers") == JSON_BYTES_MAX
+
+
+def test_only_a_devnet_needs_no_confirmations() -> None:
+    settings = Settings("", "", Path(), Path(), Path())
+    assert settings.confirmations_on(31337) == 0
+    assert settings.confirmations_on(1) == FINALIZED
+
+
+def test_events_are_each_partys_own_and_ring_after_the_commit(tmp_path: Path) -> None:
+    told: list[set[str]] = []
+    store = Store(tmp_path)
+    store.migrate()
+    store.on_commit = told.append
+    with store.write() as session:
+        note(session, ["a", "b"], "lease.opened", lease="0x" + "00" * 32, data={"number": 1})
+        note(session, ["*"], "chain.reset")
+        assert told == []
+    assert told == [{"a", "b", "*"}]
+    with store.read() as session:
+        kinds = [(event.seq, event.kind) for event in events_after(session, "a", 0, 10)]
+        assert kinds == [(1, "lease.opened"), (3, "chain.reset")]
+        assert [event.seq for event in events_after(session, "b", 2, 10)] == [3]
+        assert len(events_after(session, "a", 0, 1)) == 1
+
+
+def test_a_write_that_fails_tells_nobody(tmp_path: Path) -> None:
+    told: list[set[str]] = []
+    store = Store(tmp_path)
+    store.migrate()
+    store.on_commit = told.append
+
+    def fail() -> None:
+        with store.write() as session:
+            note(session, ["a"], "bid.queued")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with store.read() as session:
+        assert events_after(session, "a", 0, 10) == []
+    assert told == []
+
+
+def test_a_ring_between_look_and_wait_is_not_lost() -> None:
+    async def run() -> tuple[bool, bool, bool]:
+        hub = Hub()
+        with hub.waiting("a") as waiter:
+            waiter.reset()
+            threading.Thread(target=hub.wake, args=({"a"},)).start()
+            rung = await waiter.wait(10)
+            waiter.reset()
+            hub.wake({"b"})
+            other = await waiter.wait(0.05)
+            hub.wake({"*"})
+            everybody = await waiter.wait(10)
+        return rung, other, everybody
+
+    assert asyncio.run(run()) == (True, False, True)
+
+
+class ChangingEscrow:
+    """An escrow whose accounts the test sets; counts reads and can move the chain during one."""
+
+    def __init__(self) -> None:
+        self.free = 5
+        self.reads: list[tuple[str, int]] = []
+        self.during: Any = lambda: None
+
+    def account(self, address: str, *, block: int) -> Account:
+        self.reads.append((address, block))
+        found = Account(free=self.free)
+        self.during()
+        return found
+
+
+def test_accounts_are_kept_until_an_event_touches_them() -> None:
+    escrow = ChangingEscrow()
+    accounts = Accounts(escrow)  # type: ignore[arg-type]
+    accounts.advance(7, None)
+    assert accounts.get(["a"])["a"].free == 5
+    escrow.free = 6
+    accounts.advance(8, {"b"})
+    assert accounts.get(["a"])["a"].free == 5
+    accounts.advance(9, {"a"})
+    assert accounts.get(["a"])["a"].free == 6
+    assert escrow.reads == [("a", 7), ("a", 9)]
+
+
+def test_an_account_that_changes_while_it_is_read_is_read_again() -> None:
+    escrow = ChangingEscrow()
+    accounts = Accounts(escrow)  # type: ignore[arg-type]
+
+    def move() -> None:
+        if len(escrow.reads) == 1:
+            escrow.free = 9
+            accounts.advance(2, {"a"})
+
+    escrow.during = move
+    assert accounts.get(["a"])["a"].free == 9
+    escrow.during = lambda: accounts.advance(3, {"z"})
+    with pytest.raises(ChainUnavailableError):
+        accounts.get(["z"])
