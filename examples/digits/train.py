@@ -81,7 +81,7 @@ def families() -> list[Family]:
         Family(
             "random forest",
             RandomForestClassifier(random_state=SEED),
-            {"n_estimators": [30, 90], "max_depth": [8, None]},
+            {"n_estimators": [20, 60], "max_depth": [8, None]},
         ),
         Family(
             "neural network",

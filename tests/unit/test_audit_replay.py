@@ -15,6 +15,7 @@ from suanli.audit_facts import (
     History,
     Holding,
     Indirect,
+    LinkCall,
     OpenCall,
     ReleaseCall,
     SettleCall,
@@ -31,8 +32,11 @@ from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import NotFoundError, UsageError
 from suanli_protocol.escrow import CLOSED
 from suanli_protocol.events import (
+    Bumped,
+    Cancelled,
     Deposited,
     EscrowEvent,
+    Linked,
     Opened,
     Refused,
     Released,
@@ -40,9 +44,21 @@ from suanli_protocol.events import (
     Settled,
     SettlementRefused,
     Stopped,
+    Withdrawn,
 )
-from suanli_protocol.lease import Account, Kind, Progress, Refusal, State, ask_up, fee_down, lease_id, penalty_down
-from suanli_protocol.messages import Receipt
+from suanli_protocol.lease import (
+    Account,
+    Kind,
+    Progress,
+    Refusal,
+    State,
+    ask_up,
+    fee_down,
+    lease_id,
+    penalty_down,
+    seat_key,
+)
+from suanli_protocol.messages import Link, Receipt
 from suanli_protocol.openings import NO_SIGNATURE, Fill, Opening
 from suanli_protocol.signing import Signer, struct_hash
 from support import builders
@@ -382,3 +398,50 @@ def test_accounts_must_replay() -> None:
         ("account", "free", str(FUNDS + 1)),
         ("token_balance", "balance", str(snapshot.balance)),
     ]
+
+
+def test_accounts_move_only_by_those_who_may() -> None:
+    """Withdrawing too much or to a stranger, owners and counters set by strangers, seats closed by them: all named."""
+    consumer, provider, stranger = (builders.a_signer(n).address for n in (1, 2, 9))
+
+    def made(sender: str, name: str, event: EscrowEvent) -> dict[str, str]:
+        return audit(transaction(4, sender, AccountCall(name), event))
+
+    paid_out = Withdrawn(**place(4), account=provider, to=provider, amount=FUNDS)
+    assert made(provider, "withdraw", paid_out) == {}
+    assert made(provider, "withdraw", replace(paid_out, amount=FUNDS + 1)) == {"withdrawn_event": "amount"}
+    assert made(provider, "withdraw", replace(paid_out, to=stranger)) == {"withdrawn_event": "to"}
+    assert made(stranger, "withdraw", paid_out) == {"authority": "sender"}
+    bumped = Bumped(**place(4), account=provider, counter=1)
+    assert made(provider, "bump", bumped) == {}
+    assert made(stranger, "bump", bumped) == {"authority": "sender"}
+    assert made(provider, "bump", replace(bumped, counter=2)) == {"bumped_event": "counter"}
+    seat = builders.a_seat(1)
+    closed = Cancelled(**place(4), seat_key=seat_key(seat, consumer, 0), consumer=consumer, seat=seat, index=0)
+    assert made(consumer, "cancel", closed) == {}
+    assert made(stranger, "cancel", closed) == {"authority": "sender"}
+    assert made(consumer, "deposit", closed) == {"event_unexpected": "Cancelled"}
+
+
+def test_an_owner_is_given_once_by_the_account() -> None:
+    """By the account's signature or its own call; later by the owner alone; the owner may then withdraw, to itself."""
+    account, owner, stranger = builders.a_signer(2), builders.a_signer(8).address, builders.a_signer(9).address
+    link = Link(account.address, owner)
+    linked = Linked(**place(4), account=account.address, owner=owner)
+    signed = LinkCall(link, account.sign(DOMAIN, link))
+    unsigned = LinkCall(link, NO_SIGNATURE)
+    given = transaction(4, stranger, signed, linked)
+    assert audit(given) == {}
+    assert audit(transaction(4, account.address, unsigned, linked)) == {}
+    assert audit(transaction(4, stranger, unsigned, linked)) == {"link_authority": "signer"}
+    forged = LinkCall(link, builders.a_signer(9).sign(DOMAIN, link))
+    assert audit(transaction(4, stranger, forged, linked)) == {"link_authority": "signer"}
+    taken = Linked(**place(5), account=account.address, owner=stranger)
+    again = Link(account.address, stranger)
+    by_account = transaction(5, account.address, LinkCall(again, NO_SIGNATURE), taken)
+    assert audit(given, by_account) == {"link_authority": "signer"}
+    assert audit(given, replace(by_account, sender=owner)) == {}
+    out = Withdrawn(**place(5), account=account.address, to=owner, amount=1)
+    assert audit(given, transaction(5, owner, AccountCall("withdraw"), out)) == {}
+    home = replace(out, to=account.address)
+    assert audit(given, transaction(5, owner, AccountCall("withdraw"), home)) == {"withdrawn_event": "to"}
