@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
 from suanli_protocol.errors import SuanliError
 
 F = TypeVar("F", bound=Callable[..., Any])

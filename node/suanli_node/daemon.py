@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from suanli_protocol.errors import ChainError, MarketError, ProtocolError, SuanliError
-from suanli_protocol.market_client import MarketClient
-
 from suanli_node.identity import Identity
 from suanli_node.lease_desk import LeaseDesk
 from suanli_node.publisher import Publisher
 from suanli_node.retry import pauses
 from suanli_node.runs import write_json
 from suanli_node.settings import StateFolder
+from suanli_protocol.errors import ChainError, ConfigurationError, MarketError, ProtocolError, SuanliError
+from suanli_protocol.market_client import MarketClient
 
 RECONCILE_S = 30.0
 LOOK_S = 0.5
@@ -65,7 +64,7 @@ class Daemon:
         while not self.halted.is_set():
             self.desk.wanted.clear()
             try:
-                self.keep_engine()
+                self._look_after_engine()
                 self.desk.reconcile()
                 self._check_genesis()
             except SuanliError as error:
@@ -73,6 +72,14 @@ class Daemon:
             except Exception:
                 log.exception("leases could not be compared")
             self._rest(RECONCILE_S)
+
+    def _look_after_engine(self) -> None:
+        """A node whose sandbox does not hold any more offers nothing any more."""
+        try:
+            self.keep_engine()
+        except ConfigurationError as error:
+            self._failure = error
+            self.halt()
 
     def _rest(self, seconds: float) -> None:
         """Until a look is wanted, the node halts, or the time is over."""

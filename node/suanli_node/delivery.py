@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from suanli_node.lease_record import LeaseFolder
+from suanli_node.retry import persist
 from suanli_protocol import wire
 from suanli_protocol.archive import Source, pack
 from suanli_protocol.documents import OutputFile, Outputs, hex32, sha256
@@ -17,9 +19,6 @@ from suanli_protocol.market_client import MarketClient
 from suanli_protocol.messages import Delivered
 from suanli_protocol.sealing import Context, seal_stream
 from suanli_protocol.signing import Domain, verify
-
-from suanli_node.lease_record import LeaseFolder
-from suanli_node.retry import persist
 
 SLOT = "outputs"
 
@@ -59,7 +58,7 @@ def deliver(
     with folder.sealed_outputs.open("rb") as sealed:
         put = partial(market.put_blob, lease, SLOT, sealed, outputs.sealed_size)
         view = persist(put, halt, "uploading outputs")
-    check_delivered(view, domain, market.info().address, lease, outputs)
+    check_delivered(view, domain, wire.read_address(market.info().address), lease, outputs)
 
 
 def check_delivered(view: wire.BlobView, domain: Domain, market: str, lease: bytes, outputs: Outputs) -> None:

@@ -8,13 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from suanli_protocol import keystore
-from suanli_protocol.chain import Chain
-from suanli_protocol.errors import ConfigurationError, SuanliError
-from suanli_protocol.escrow import Escrow
-from suanli_protocol.market_client import MarketClient
-from suanli_protocol.units import format_mib, format_money
-
 from suanli_node.bubblewrap import Bubblewrap
 from suanli_node.environment import PackageIndex
 from suanli_node.executor import Executor, HostCapacity
@@ -23,6 +16,12 @@ from suanli_node.inventory import take_inventory
 from suanli_node.namespace import StateFolder as EngineFolder
 from suanli_node.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
+from suanli_protocol import keystore
+from suanli_protocol.chain import Chain
+from suanli_protocol.errors import ConfigurationError, SuanliError
+from suanli_protocol.escrow import Escrow
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.units import format_mib, format_money
 
 DISK_MIB_MIN = 2048
 ENGINE_MEMORY_MIB = 1024

@@ -10,14 +10,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from suanli_node.runs import write_json
 from suanli_protocol import wire
 from suanli_protocol.chain import Chain
 from suanli_protocol.devnet import DEVNET_CHAIN_IDS
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import ChainError, ConfigurationError
 from suanli_protocol.signing import Domain
-
-from suanli_node.runs import write_json
 
 
 @dataclass(frozen=True)

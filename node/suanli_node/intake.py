@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import from_json
+
+from suanli_node.lease_record import LeaseFolder
+from suanli_node.verification import Assignment
 from suanli_protocol.archive import UnpackLimits, unpack
 from suanli_protocol.documents import DOCUMENT_BYTES_MAX, ArchiveManifest, JobDocument, hex32, sha256
 from suanli_protocol.errors import ExecutionError, IntegrityError, NotFoundError, ProtocolError, SuanliError
 from suanli_protocol.reasons import Reason
 from suanli_protocol.sealing import OVERHEAD_BYTES, Context, open_bytes, open_stream, sealed_size
-
-from suanli_node.lease_record import LeaseFolder
-from suanli_node.verification import Assignment
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey

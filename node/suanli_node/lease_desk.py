@@ -10,11 +10,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from suanli_protocol import wire
-from suanli_protocol.capacity import Lanes
-from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
-from suanli_protocol.reasons import Reason
-
 from suanli_node.background import Background
 from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
 from suanli_node.lease_run import LeaseRun, Services
@@ -28,6 +23,10 @@ from suanli_node.verification import (
     read_assignment,
     state_on_chain,
 )
+from suanli_protocol import wire
+from suanli_protocol.capacity import Lanes
+from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
+from suanli_protocol.reasons import Reason
 
 TAKERS = 8
 CHAIN_TRIES = 8  # about six seconds for an endpoint that is a little behind the market's
@@ -44,7 +43,7 @@ class LeaseDesk:
     """All leases of one node. Thread-safe."""
 
     def __init__(self, state: StateFolder, capacity: Lanes, services: Callable[[LeaseDesk], Services]) -> None:
-        self._state, self._capacity, self._services = state, capacity, services(self)
+        self._state, self._capacity = state, capacity
         self._lock = threading.Lock()
         self._runs: dict[str, LeaseRun] = {}  # by lease id
         self._taking: set[str] = set()
@@ -52,6 +51,7 @@ class LeaseDesk:
         self._takers = Background(TAKERS, "taker")
         self._crowded = False  # a lease was put off for want of room
         self.wanted = threading.Event()  # set when a look at all leases would be worth it
+        self._services = services(self)
 
     # From outside
 

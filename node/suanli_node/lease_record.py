@@ -18,10 +18,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from suanli_node.runs import RunSpec, RunStatus, write_json
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument, Outputs
-
-from suanli_node.runs import RunSpec, RunStatus, write_json
 
 
 class Step(StrEnum):

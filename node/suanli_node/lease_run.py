@@ -15,14 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from suanli_protocol import wire
-from suanli_protocol.documents import JobDocument
-from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
-from suanli_protocol.market_client import MarketClient
-from suanli_protocol.reasons import Phase, Reason
-from suanli_protocol.sealing import Context, seal_bytes
-from suanli_protocol.signing import Domain, Signer
-
 from suanli_node.background import Background
 from suanli_node.delivery import deliver
 from suanli_node.intake import Intake, RunRefusedError
@@ -34,6 +26,13 @@ from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.runs import RunSpec, RunStatus, write_json
 from suanli_node.verification import Assignment, OnChain, ReadSeat, state_on_chain, stopped_at
 from suanli_node.workshop import Collection, Say
+from suanli_protocol import wire
+from suanli_protocol.documents import JobDocument
+from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.reasons import Phase, Reason
+from suanli_protocol.sealing import Context, seal_bytes
+from suanli_protocol.signing import Domain, Signer
 
 CHAIN_LOOK_S = 5.0
 HOST_PAUSE_S = 1.0
@@ -98,6 +97,7 @@ class Services:
     receipts: Path
     reports: Background  # one thread: reports keep their order and never hold up a run
     on_end: Callable[[LeaseRun], None]
+    on_trouble: Callable[[], None]  # the executor's host does not answer: somebody should look at it
 
 
 class LeaseRun:
@@ -254,8 +254,12 @@ class LeaseRun:
             except (ExecutionError, TimedOutError) as error:
                 if attempt == START_TRIES - 1 or (isinstance(error, ExecutionError) and error.code not in HOST_AWAY):
                     raise ExecutionError(error.detail, hint=error.hint, code=error.code) from error
-                log.warning("lease %s: %s", self.record.view.id, error.detail)
-                self._halt.wait(HOST_PAUSE_S)
+                self._host_is_away(error)
+
+    def _host_is_away(self, error: SuanliError) -> None:
+        log.warning("lease %s: %s", self.record.view.id, error.detail)
+        self._services.on_trouble()
+        self._halt.wait(HOST_PAUSE_S)
 
     def _follow(self, status: RunStatus) -> RunStatus:
         """The final status. Meanwhile the log is shipped as it grows, and the chain is looked at now and then."""
@@ -268,8 +272,7 @@ class LeaseRun:
             try:
                 status = self._services.runner.wait_change(status, CHAIN_LOOK_S)
             except (ExecutionError, TimedOutError) as error:
-                log.warning("lease %s: %s", self.record.view.id, error.detail)
-                self._halt.wait(HOST_PAUSE_S)
+                self._host_is_away(error)
                 status = self._services.runner.status(self.record.run_id)
             if self._shipper is not None:
                 self._shipper.look()

@@ -17,11 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from suanli_protocol import wire
-from suanli_protocol.documents import LogLine, LogSummary, hex32, write_log_chunk
-
 from suanli_node.retry import Halted, persist
 from suanli_node.runlog import FRAME, LogEntry, Source
+from suanli_protocol import wire
+from suanli_protocol.documents import LogLine, LogSummary, hex32, write_log_chunk
 
 Part = Literal["setup", "run"]  # the two logs of a lease, in this order
 ReadLog = Callable[[int], tuple[list[LogEntry], int]]  # whole entries from an offset, and the offset after them

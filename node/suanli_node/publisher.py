@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from suanli_node.offers import SignedOffer, Terms, build_offer, sign_offer
+from suanli_node.retry import pauses
+from suanli_node.runs import write_json
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
@@ -16,10 +19,6 @@ from suanli_protocol.errors import MarketError, SuanliError
 from suanli_protocol.log import EntryKind, ReasonCode, verify_acknowledgement
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Domain, Signer
-
-from suanli_node.offers import SignedOffer, Terms, build_offer, sign_offer
-from suanli_node.retry import pauses
-from suanli_node.runs import write_json
 
 LOOK_S = 15.0  # the account's counter is read this often
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class Publisher:
             return self._publish()
 
     def _publish(self) -> SignedOffer:
-        market = self._market.info().address
+        market = wire.read_address(self._market.info().address)
         valid_until = int(time.time()) + self._valid_s
         offer = build_offer(
             self._signer.address,

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from suanli_node import meter
+from suanli_node.runs import RunStatus
+from suanli_node.verification import Assignment
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, LogSummary, Outputs, Usage, hex32
 from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import Phase, Reason, billable
 from suanli_protocol.signing import Domain, Signer
-
-from suanli_node import meter
-from suanli_node.runs import RunStatus
-from suanli_node.verification import Assignment
 
 DONE, FAILED = 1, 2
 Billing = Literal["capacity", "usage"]

@@ -9,11 +9,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from suanli_protocol.errors import ConfigurationError, TimedOutError
-
 from suanli_node.executor import Executor
 from suanli_node.namespace import StateFolder as EngineFolder
 from suanli_node.settings import StateFolder
+from suanli_protocol.errors import ConfigurationError, TimedOutError
 
 DAEMON_TIMEOUT_S = 30.0
 

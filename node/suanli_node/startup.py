@@ -18,16 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from suanli_protocol import keystore
-from suanli_protocol.capacity import Lanes
-from suanli_protocol.chain import Chain
-from suanli_protocol.documents import Attributes, hex32
-from suanli_protocol.errors import SuanliError, UnusableKeyError
-from suanli_protocol.escrow import Escrow
-from suanli_protocol.market_client import MarketClient
-from suanli_protocol.signing import Signer
-from suanli_protocol.units import format_money
-
 from suanli_node.background import Background
 from suanli_node.daemon import Daemon
 from suanli_node.environment import EnvironmentStore, PackageIndex
@@ -45,6 +35,15 @@ from suanli_node.runs import write_json
 from suanli_node.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
 from suanli_node.workshop import Workshop
+from suanli_protocol import keystore
+from suanli_protocol.capacity import Lanes
+from suanli_protocol.chain import Chain
+from suanli_protocol.documents import Attributes, hex32
+from suanli_protocol.errors import SuanliError, UnusableKeyError
+from suanli_protocol.escrow import Escrow
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.signing import Signer
+from suanli_protocol.units import format_money
 
 CLOCK_SKEW_MS = 30_000
 T = TypeVar("T")
@@ -101,7 +100,8 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
             return Services(
                 signer=signer, domain=identity.domain, market=market,
                 read_seat=lambda key: escrow.seat(key, block=identity.trusted_block),
-                runner=executor, workshop=workshop, receipts=state.receipts, reports=reports, on_end=desk.ended,
+                runner=executor, workshop=workshop, receipts=state.receipts, reports=reports,
+                on_end=desk.ended, on_trouble=desk.wanted.set,
             )  # fmt: skip
 
         desk = LeaseDesk(state, capacity, services)

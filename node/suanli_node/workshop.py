@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from suanli_protocol.documents import DOCUMENT_BYTES_MAX, JobDocument, Outputs
-from suanli_protocol.errors import ExecutionError, SuanliError, UsageError
-from suanli_protocol.reasons import Reason
-
 from suanli_node.collect import CollectLimits, collect
 from suanli_node.delivery import seal_outputs
 from suanli_node.environment import EnvironmentStore
@@ -20,6 +16,9 @@ from suanli_node.lease_record import LeaseFolder
 from suanli_node.runlog import Source
 from suanli_node.runs import RunFolder, RunSpec
 from suanli_node.verification import Assignment
+from suanli_protocol.documents import DOCUMENT_BYTES_MAX, JobDocument, Outputs
+from suanli_protocol.errors import ExecutionError, SuanliError, UsageError
+from suanli_protocol.reasons import Reason
 
 MIB = 2**20
 JOB_MIB_OF_LOG = 64  # the most that a job may print, whatever it asks for

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import signal
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +15,7 @@ from typing import Any
 import pytest
 
 from suanli_protocol import billing, wire
-from suanli_protocol.documents import Constraints, Evidence, JobDocument, hex32
+from suanli_protocol.documents import Constraints, Evidence, JobDocument, PythonEnvironment, hex32, sha256
 from suanli_protocol.lease import Clauses, Lease, Progress, ask_up, lease_id, terms
 from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.signing import verify
@@ -33,6 +37,7 @@ class Street:
     market: MarketProcess
     home: NodeHome
     node: NodeProcess
+    requirements: bytes  # of the one package that the node can install
 
     def consumer(self) -> Consumer:
         """A new funded consumer."""
@@ -56,11 +61,28 @@ def market(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
 @pytest.fixture(scope="module")
 def street(world: World, market: MarketProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     home = a_node_home(world, tmp_path_factory.mktemp("node"))
+    wheels = tmp_path_factory.mktemp("wheels")
+    requirements = a_wheel(wheels)
     try:
-        with start_node(home.command(market.url)) as node:
-            yield Street(world, market, home, node)
+        with start_node(home.command(market.url, "--index", str(wheels))) as node:
+            yield Street(world, market, home, node, requirements)
     finally:
         home.down()
+
+
+def a_wheel(folder: Path) -> bytes:
+    """A package in a folder of wheels, and the hashed requirements that name it."""
+    path, info = folder / "greeting-1.0-py3-none-any.whl", "greeting-1.0.dist-info"
+    files = {
+        "greeting.py": "TEXT = 'hello from a wheel'\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in files.items():
+            wheel.writestr(name, content)
+        wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]))
+    return f"greeting==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
 
 
 def terms_of(view: wire.LeaseView) -> tuple[Lease, Clauses, Offer]:
@@ -207,6 +229,49 @@ def test_an_output_that_is_a_link_is_left_behind(street: Street, tmp_path: Path)
     assert consumer.outputs(view, evidence, tmp_path) == {"out/y": b"1\n"}
     assert "out/x is a symbolic link" in consumer.text(view, "system")
     consumer.countersign(view, receipt)
+
+
+def with_requirements(consumer: Consumer, requirements: bytes) -> tuple[JobDocument, bytes]:
+    archive, manifest = an_archive({"requirements.txt": requirements})
+    python = {"version": "3.11", "requirements": hex32(sha256(requirements))}
+    script = "python -c 'import greeting; print(greeting.TEXT)'"
+    return consumer.a_job(script, archive=manifest, python=PythonEnvironment(**python)), archive
+
+
+def test_packages_are_installed_before_the_clock_starts(street: Street) -> None:
+    consumer = street.consumer()
+    job, archive = with_requirements(consumer, street.requirements)
+    view = consumer.run(job, archive, need=SMALL)
+    receipt, evidence, _ = consumer.receipt(view)
+    assert (evidence.reason, consumer.text(view, "stdout")) == ("ok", "hello from a wheel\n")
+    assert "greeting" in consumer.text(view, "setup")
+    assert consumer.log(view)[0][0].source == "setup"
+    consumer.countersign(view, receipt)
+
+
+def test_a_package_that_is_not_there_ends_the_job_for_nothing(street: Street) -> None:
+    consumer = street.consumer()
+    job, archive = with_requirements(consumer, b"absent==1.0 --hash=sha256:" + b"0" * 64 + b"\n")
+    view = consumer.run(job, archive, need=SMALL)
+    receipt, evidence, _ = consumer.receipt(view)
+    assert (receipt.kind, receipt.amount, evidence.reason) == (2, 0, "environment_failed")
+    assert "absent" in consumer.text(view, "system")
+    consumer.countersign(view, receipt)
+
+
+def test_an_engine_that_dies_costs_the_consumer_nothing_and_comes_back(street: Street) -> None:
+    consumer = street.consumer()
+    view = consumer.run(consumer.a_job("echo begun; sleep 60"), need=SMALL)
+    eventually(lambda: "begun" in consumer.text(view), "the first output")
+    engine = json.loads((street.home.state / "executor" / "ray_host.json").read_text())
+    os.kill(engine["pid"], signal.SIGKILL)
+    receipt, evidence, _ = consumer.receipt(view)
+    assert (receipt.kind, receipt.amount, evidence.reason) == (2, 0, "worker_lost")
+    consumer.countersign(view, receipt)
+    again = consumer.run(consumer.a_job("echo again"), need=SMALL)
+    receipt, evidence, _ = consumer.receipt(again)
+    assert (evidence.reason, consumer.text(again, "stdout")) == ("ok", "again\n")
+    consumer.countersign(again, receipt)
 
 
 def test_status_and_doctor_say_how_it_is(street: Street) -> None:

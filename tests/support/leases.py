@@ -10,7 +10,6 @@ from suanli_protocol.documents import Constraints, JobDocument, documents_digest
 from suanli_protocol.lease import Clauses, Lease, Progress, ask_up, lease_id, seat_word, terms
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import struct_hash
-
 from support import builders
 
 

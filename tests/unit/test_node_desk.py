@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from suanli_node import lease_desk
 from suanli_node.background import Background
 from suanli_node.lease_desk import LeaseDesk
@@ -121,6 +122,7 @@ class Node:
                 receipts=self.state.receipts,
                 reports=Background(1, "reports"),
                 on_end=desk.ended,
+                on_trouble=desk.wanted.set,
             )
 
         return LeaseDesk(self.state, self.capacity, services)

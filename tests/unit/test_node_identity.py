@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from suanli_node.identity import ChainFacts, Identity, identify, pin
 from suanli_node.settings import StateFolder, read_settings
 from suanli_protocol import wire

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from suanli_node.intake import Intake, RunRefusedError, consumer_key_of, requirements_of
 from suanli_node.lease_record import LeaseFolder
 from suanli_node.verification import read_assignment

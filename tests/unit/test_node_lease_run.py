@@ -253,6 +253,7 @@ class World:
             receipts=self.receipts,
             reports=Background(1, "reports"),
             on_end=lambda _: ended.set(),
+            on_trouble=lambda: None,
         )
         assignment = read_assignment(self.opened.view, builders.provider().address, builders.a_domain())
         return LeaseRun(self.folder.load(), assignment, self.folder, services)

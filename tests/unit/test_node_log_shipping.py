@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from suanli_node.log_shipping import CHUNK_BYTES, Cut, LogShipper, append_to_ledger, read_ledger
 from suanli_node.retry import Halted
 from suanli_node.runlog import LogEntry, LogWriter, Source, read_log

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from suanli_node.offers import SignedOffer, Terms, bond_needed_up, sign_offer, traits_of
 from suanli_node.publisher import Publisher, check_acknowledgement
 from suanli_protocol import wire

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from suanli_node import meter
 from suanli_node.receipts import DONE, FAILED, Outcome, evidence_of, final_phase, receipt_of, sign_receipt, usage_of
 from suanli_node.runs import RunPhase, RunStatus

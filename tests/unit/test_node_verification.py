@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from suanli_node.verification import (
     Assignment,
     NotYetOnChainError,
