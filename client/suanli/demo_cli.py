@@ -55,7 +55,7 @@ def demo() -> None:
     """A whole market on this machine: a local chain, an escrow, a market, two providers, money to play with."""
 
 
-@demo.command()
+@demo.command(short_help="Start it, or repair what has died.")
 @_WHEELS
 @output_options
 @click.pass_obj
@@ -81,7 +81,7 @@ def _up(console: Console, wheels: str | None) -> Running:
         raise
 
 
-@demo.command()
+@demo.command(short_help="Processes, parties, balances, offers.")
 @output_options
 @click.pass_context
 def status(ctx: click.Context) -> None:
@@ -131,7 +131,7 @@ def _show(console: Console, found: Status) -> None:
         console.next("suanli demo up", "suanli demo down")
 
 
-@demo.command()
+@demo.command(short_help="Stop everything and remove its files.")
 @click.option("--keep", is_flag=True, help="Keep ledger, keys and databases, so that `up` goes on with them.")
 @output_options
 @click.pass_obj
@@ -171,7 +171,7 @@ def _show_cleared(console: Console, cleared: Cleared) -> None:
     console.note("No process of the demo is left.")
 
 
-@demo.command()
+@demo.command(short_help="Run a job through it and audit the lease.")
 @click.argument("job", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Where the results go.")
 @_WHEELS
