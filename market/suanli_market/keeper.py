@@ -52,6 +52,11 @@ class Keeper:
         if touched is None or touched:
             self.changed.set()
 
+    def idle(self) -> bool:
+        """Whether no bid waits."""
+        with self._lock:
+            return len(self._book.bids) == len(self._book.pending)
+
     def expired(self) -> tuple[list[bytes], list[bytes]]:
         """The offers and the waiting bids whose time is over."""
         with self._lock:

@@ -59,6 +59,7 @@ class Rounds:
         self._decimals, self._symbol = decimals, symbol
         self._on_match = on_match
         self._open_since: float | None = None  # when bids began to compete
+        self._expiry_due = 0.0  # looking at every paper's time is not for every change
         self._judged: set[bytes] = set()  # waiting bids that a round has considered
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
@@ -99,10 +100,10 @@ class Rounds:
         return max(0.0, min(TICK_S, self._open_since + self._round_s - time.monotonic()))
 
     def _clear(self) -> None:
-        view = self._keeper.view()
-        if not view.waiting:
+        if self._keeper.idle():
             self._open_since = None
             return
+        view = self._keeper.view()
         bids = self._due(view)
         if not bids:
             return
@@ -229,6 +230,9 @@ class Rounds:
 
     def _expire(self) -> None:
         """Takes what is past its time off the book; a bid leaves with the reasons why nothing served it."""
+        if time.monotonic() < self._expiry_due:
+            return
+        self._expiry_due = time.monotonic() + TICK_S / 2
         offers, bids = self._keeper.expired()
         if not offers and not bids:
             return

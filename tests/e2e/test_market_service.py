@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -35,7 +36,15 @@ from suanli_protocol.log import EntryKind, verify_acknowledgement
 from suanli_protocol.market_client import MarketClient, signed_headers
 from suanli_protocol.messages import Bid, Delivered, Head, Offer, Receipt, Round
 from suanli_protocol.signing import Domain, struct_hash, verify
-from support.builders import CREDIT, a_capacity, a_need, some_prices, some_usage
+from support.builders import (
+    CREDIT,
+    a_capacity,
+    a_need,
+    some_attributes,
+    some_constraints,
+    some_prices,
+    some_usage,
+)
 from support.devnet import Anvil, free_port, start_anvil
 from support.market import (
     MarketProcess,
@@ -141,7 +150,6 @@ def a_pair(
     market: Market, provider: Party, consumer: Party, **bid_fields: Any
 ) -> tuple[wire.SignedOffer, wire.SignedBid]:
     """An offer and a bid that find each other and nobody else."""
-    from support.builders import some_attributes, some_constraints
 
     region = unique_region()
     offer = market.offer(provider, attributes=some_attributes(region=region))
@@ -491,7 +499,6 @@ def test_an_unmatched_bid_is_told_why_and_matched_when_an_offer_comes(
     conditions = {item["condition"]: item for item in unmatched.data["rejections"]}
     assert conditions["rate"]["hint"] == "raise max_price to 0.0351 DEVC per hour"
     assert client.bid(bid_id(bid)).rejections
-    from support.builders import some_attributes
 
     attributes = some_attributes(region=str(bid.constraints["regions"][0]))
     market.client(provider).post_offer(
@@ -520,7 +527,6 @@ def test_contested_bids_wait_for_the_round_and_the_dearer_wins(market: Market, p
     low, high = market.world.party(), market.world.party()
     need = a_need(cpu_milli=3000).pack()
     offer, first = a_pair(market, provider, low, need=need, max_rate=100_000)
-    from support.builders import some_constraints
 
     regions = tuple(first.constraints["regions"])
     second = market.bid(high, constraints=some_constraints(regions=regions), need=need, max_rate=200_000)
@@ -529,6 +535,24 @@ def test_contested_bids_wait_for_the_round_and_the_dearer_wins(market: Market, p
     market.client(provider).post_offer(offer)
     events_until(market.client(high), "lease.opened")
     assert market.client(low).bid(bid_id(first)).state == "queued"
+
+
+def test_a_burst_of_bids_opens_in_batches(market: Market) -> None:
+    region, bids = unique_region(), 24
+    for _ in range(6):
+        party = market.world.party()
+        market.client(party).post_offer(market.offer(party, attributes=some_attributes(region=region)))
+    consumer = market.world.party()
+    client = market.client(consumer)
+    for _ in range(bids):
+        client.post_bid(market.bid(consumer, constraints=some_constraints(regions=(region,))))
+    leases = eventually(lambda: client.leases() if len(client.leases()) == bids else None)
+    assert len({lease.number for lease in leases}) == bids
+    assert len({lease.id for lease in leases}) == bids
+    per_provider = [
+        sum(lease.offer["provider"] == p for lease in leases) for p in {x.offer["provider"] for x in leases}
+    ]
+    assert per_provider == [4] * 6
 
 
 def test_an_expired_bid_leaves_with_the_reasons(market: Market, provider: Party, consumer: Party) -> None:
@@ -906,11 +930,17 @@ def test_a_devnet_that_was_reset_is_noticed(tmp_path: Path) -> None:
             consumer = world.party()
             client = Market(world, process, tmp_path / "data").client(consumer)
             client.info()
+            told: list[list[wire.Event]] = []
+            reader = threading.Thread(target=lambda: told.append(events_until(client, "chain.reset")))
+            reader.start()
+            time.sleep(0.3)
             anvil.rpc("anvil_reset")
             answer = eventually(lambda: refused(process.url))
             assert (answer["code"], answer["retryable"]) == ("chain_reset", False)
             assert "--data" in answer["hint"]
             assert process.process.poll() is None
+            reader.join(WAIT_S)
+            assert told[0][-1].kind == "chain.reset"
     with start_anvil(port=port):
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert ended.returncode == 2
