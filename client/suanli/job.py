@@ -117,4 +117,5 @@ class Job:
         from shlex import join
 
         text = self.name or self.shell or join(self.argv)
-        return " ".join(text.split())[:60]
+        words = " ".join(text.split())
+        return words if len(words) <= 80 else words[:79] + "…"

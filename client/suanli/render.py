@@ -68,6 +68,11 @@ def safe(value: object) -> str:
     return " ".join(for_terminal(str(value).encode()).split())
 
 
+def shortened(words: str, size: int) -> str:
+    """The words, cut where they are too long."""
+    return words if len(words) <= size else words[: size - 1] + "…"
+
+
 def pairs(rows: Iterable[tuple[str, str | Text] | tuple[str, str | Text, str]]) -> RenderableType:
     """Label, value, remark; aligned."""
     table = Table.grid(padding=(0, 2))
@@ -253,7 +258,7 @@ def jobs(records: Sequence[Record]) -> RenderableType:
             record.short,
             str(record.number) if record.number else "–",
             phase(record.phase) if record.phase != "settled" else _settled(record),
-            safe(record.name or record.plan.get("title", "") or "–")[:40],
+            shortened(safe(record.name or record.plan.get("title", "") or "–"), 40),
             safe((record.attributes or {}).get("name", "")) or "–",
             cost if record.paid else f"≤ {cost}",
             ago(record.created_at),

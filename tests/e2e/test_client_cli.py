@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import suanli
 from suanli_protocol.escrow import deploy
 from suanli_protocol.keystore import SCRYPT_N_DEVNET, create
 from support.builders import CREDIT
@@ -24,6 +25,7 @@ from support.node import a_node_home, start_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 RUN_TIMEOUT_S = 180
+SLOWLY = 'echo one; sleep 2; echo x > "$SUANLI_OUTPUT_DIR/a.txt"; echo two'
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -240,6 +242,21 @@ def test_interrupt_detaches_and_the_job_goes_on(ann: Consumer) -> None:
     assert (ended.status, ended.out) == (0, "done\n"), ended.err
 
 
+@pytest.mark.parametrize("step", ["queued", "leased", "running", "succeeded"])
+def test_a_killed_client_is_taken_up_where_it_was(ann: Consumer, step: str) -> None:
+    name = f"killed-{step}"
+    process = ann.start("run", "--yes", "--jsonl", "--name", name, "-o", name, "--", "sh", "-c", SLOWLY)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["kind"] == step:
+            process.kill()
+            break
+    process.communicate(timeout=60)
+    ended = ann("wait", name, "-q", "-o", name)
+    assert (ended.status, ended.out) == (0, "one\ntwo\n"), ended.err
+    assert (ann.home / name / "out/a.txt").read_text() == "x\n"
+
+
 def test_the_same_idempotency_key_is_the_same_job(ann: Consumer) -> None:
     options = ("--idempotency-key", "exp-1", "--json")
     one, two = (json.loads(run(ann, "true", options=options).out) for _ in range(2))
@@ -302,6 +319,30 @@ def test_too_little_money_names_what_is_missing(scene: Scene) -> None:
     assert poor(*hint.split()[1:]).status == 0
     assert run(poor, "true").status == 0  # exactly that was missing
     assert poor("ps").out.count("settled") == 1
+
+
+def test_the_python_client(scene: Scene, ann: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ann.environment().items():
+        if name.startswith(("SUANLI_", "XDG_")):
+            monkeypatch.setenv(name, value)
+    script = "for i in 1 2 3; do echo line $i; sleep 0.3; done; "
+    script += 'mkdir "$SUANLI_OUTPUT_DIR/d"; echo x > "$SUANLI_OUTPUT_DIR/d/f"'
+    with suanli.Client() as client:
+        plan = client.quote(suanli.Job.from_command(["sh", "-c", script], name="library", timeout="5m"))
+        assert "at most" in plan.table()
+        assert plan.rejected == []
+        job = client.submit(plan, idempotency_key="lib-1")
+        assert client.submit(plan, idempotency_key="lib-1").id == job.id
+        texts = [line.text for line in job.logs(follow=True) if line.source == "stdout"]
+        assert "\n".join(texts) == "line 1\nline 2\nline 3"
+        assert job.wait(timeout="2m").phase == "settled"
+        assert job.status == 0
+        files = job.outputs.download("out/d", to=ann.home / "lib")
+        assert [file.path for file in files] == ["out/d/f"]
+        assert (ann.home / "lib/out/d/f").read_text() == "x\n"
+        assert client.audit(job.receipt()).ok
+        found = client.job("library")
+        assert found.receipt() == job.receipt()
 
 
 def test_wallet_round_trip(scene: Scene) -> None:
