@@ -12,8 +12,9 @@ from functools import partial
 
 from suanli_node.background import Background
 from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
-from suanli_node.lease_run import LeaseRun, Services
+from suanli_node.lease_run import LeaseRun
 from suanli_node.retry import pauses
+from suanli_node.services import Services
 from suanli_node.settings import StateFolder
 from suanli_node.verification import (
     Assignment,

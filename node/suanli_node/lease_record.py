@@ -16,11 +16,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from suanli_node.runs import RunSpec, RunStatus, write_json
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument, Outputs
+
+T = TypeVar("T")
+
+
+def present(value: T | None, name: str) -> T:
+    """What an earlier step has recorded; RuntimeError if it is missing, which only another hand can have done."""
+    if value is None:
+        raise RuntimeError(f"the record lacks its {name}")
+    return value
 
 
 class Step(StrEnum):
@@ -50,9 +59,7 @@ class LeaseRecord:
     detail: str = ""
     stopped_at: int | None = None  # the chain's clock; nothing later is billable
     outputs: Outputs | None = None
-    evidence: wire.Json | None = None
-    receipt: wire.Json | None = None
-    signature: str = ""
+    signed: wire.SignedReceipt | None = None
 
     @property
     def lease(self) -> bytes:
@@ -83,9 +90,7 @@ class LeaseRecord:
             "detail": self.detail,
             "stoppedAt": self.stopped_at,
             "outputs": self.outputs.to_json() if self.outputs else None,
-            "evidence": self.evidence,
-            "receipt": self.receipt,
-            "signature": self.signature,
+            "signed": self.signed.to_json() if self.signed else None,
         }
 
     @classmethod
@@ -103,9 +108,7 @@ class LeaseRecord:
             detail=data["detail"],
             stopped_at=data["stoppedAt"],
             outputs=Outputs.parse(data["outputs"]) if data["outputs"] else None,
-            evidence=data["evidence"],
-            receipt=data["receipt"],
-            signature=data["signature"],
+            signed=wire.SignedReceipt.model_validate(data["signed"]) if data["signed"] else None,
         )
 
 

@@ -9,30 +9,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from suanli_node.background import Background
 from suanli_node.delivery import deliver
 from suanli_node.intake import Intake, RunRefusedError
-from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
+from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, present
 from suanli_node.log_shipping import LogShipper, Part, ReadLog
 from suanli_node.receipts import Outcome, evidence_of, final_phase, sign_receipt
 from suanli_node.retry import Halted, persist
 from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.runs import RunSpec, RunStatus, write_json
-from suanli_node.verification import Assignment, OnChain, ReadSeat, state_on_chain, stopped_at
-from suanli_node.workshop import Collection, Say
+from suanli_node.services import Services
+from suanli_node.verification import Assignment, OnChain, state_on_chain, stopped_at
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
-from suanli_protocol.market_client import MarketClient
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.sealing import Context, seal_bytes
-from suanli_protocol.signing import Domain, Signer
 
 CHAIN_LOOK_S = 5.0
 HOST_PAUSE_S = 1.0
@@ -44,60 +38,6 @@ STARTUP_SECONDS_MAX = 3600
 REPORT_DETAIL_MAX = 500
 SETUP_LOG_BYTES = 4 * 2**20
 log = logging.getLogger(__name__)
-
-
-class Runner(Protocol):
-    """What is asked of the executor."""
-
-    def start(self, spec: RunSpec) -> object:
-        """Start a run; the second time does nothing."""
-
-    def status(self, lease_id: str) -> RunStatus:
-        """What is known; NotFoundError if it was never started."""
-
-    def wait_change(self, seen: RunStatus, timeout_s: float) -> RunStatus:
-        """The status once phase or log differ from what was seen, or after the timeout."""
-
-    def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
-        """Whole entries from an offset."""
-
-    def stop(self, lease_id: str, reason: str) -> object:
-        """SIGTERM, then SIGKILL."""
-
-    def forget(self, lease_id: str) -> object:
-        """Delete what is left of a run; ExecutionError while it lives."""
-
-    def runs(self) -> list[RunStatus]:
-        """All runs that were started and not forgotten."""
-
-
-class Preparer(Protocol):
-    """What prepares a run and collects what it left: the workshop."""
-
-    def prepare(
-        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float
-    ) -> RunSpec:
-        """Files and environment in place; the spec to start. RunRefusedError if that cannot be."""
-
-    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
-        """The sealed outputs on disk. RunRefusedError if they cannot be taken."""
-
-
-
-@dataclass(frozen=True)
-class Services:
-    """What all leases of a node share."""
-
-    signer: Signer
-    domain: Domain
-    market: MarketClient
-    read_seat: ReadSeat
-    runner: Runner
-    workshop: Preparer
-    receipts: Path
-    reports: Background  # one thread: reports keep their order and never hold up a run
-    on_end: Callable[[LeaseRun], None]
-    on_trouble: Callable[[], None]  # the executor's host does not answer: somebody should look at it
 
 
 class LeaseRun:
@@ -165,8 +105,7 @@ class LeaseRun:
     def _live(self) -> None:
         try:
             if self.record.step not in (Step.SIGNED, Step.POSTED, Step.CLOSED):
-                self._shipper = self._new_shipper()
-                self._shipper.start()
+                self._open_shipper()
             while self.record.step not in (Step.POSTED, Step.CLOSED):
                 self._check_halt()
                 self._advance()
@@ -226,10 +165,9 @@ class LeaseRun:
 
     def _watch(self) -> None:
         """Start the run unless it was started, and wait for its end."""
-        runner, run_id, spec = self._services.runner, self.record.run_id, self.record.spec
-        assert spec is not None
+        runner, run_id = self._services.runner, self.record.run_id
         try:
-            self._start(spec)
+            self._start(present(self.record.spec, "spec"))
         except ExecutionError as error:
             self._stop_run()  # had it begun all the same, it shall not go on
             self._end_without_run(RunRefusedError(Reason.SANDBOX_FAILED, error.detail))
@@ -300,24 +238,21 @@ class LeaseRun:
         services, record = self._services, self.record
         if record.outputs is not None:
             deliver(services.market, services.domain, record.lease, record.outputs, self.folder, self._halt)
-        assert self._shipper is not None
+        shipper = self._open_shipper()
         try:
-            summary = self._shipper.finish()
+            summary = shipper.finish()
         except SuanliError as error:
             log.warning("lease %s: the log was not taken: %s", record.view.id, error.detail)
-            summary = self._shipper.summary
+            summary = shipper.summary
         self._learn_stop()
         evidence = evidence_of(self.assignment, self._outcome(), summary, record.outputs)
-        signed = sign_receipt(services.signer, services.domain, evidence)
-        record.receipt, record.signature, record.evidence = signed.receipt, signed.signature, signed.evidence
+        record.signed = sign_receipt(services.signer, services.domain, evidence)
         self._save(Step.SIGNED)
 
     def _post(self) -> None:
         record, market = self.record, self._services.market
-        assert record.receipt is not None
-        assert record.evidence is not None
+        signed = present(record.signed, "receipt")
         write_json(self._services.receipts / f"{record.run_id}.json", record.to_json())
-        signed = wire.SignedReceipt(receipt=record.receipt, signature=record.signature, evidence=record.evidence)
         persist(partial(market.post_receipt, record.lease, signed), self._halt, "posting a receipt")
         self._save(Step.POSTED)
         self._report(final_phase(record.reason), record.reason, record.detail)
@@ -406,6 +341,13 @@ class LeaseRun:
         writer = LogWriter(self.folder.setup_log, limit=SETUP_LOG_BYTES)
         writer.append(source, data, int(time.time() * 1000))
         writer.close()
+
+    def _open_shipper(self) -> LogShipper:
+        """The one shipper of this lease, at work."""
+        if self._shipper is None:
+            self._shipper = self._new_shipper()
+            self._shipper.start()
+        return self._shipper
 
     def _new_shipper(self) -> LogShipper:
         services, lease = self._services, self.record.lease

@@ -18,7 +18,7 @@ def node_status(path: Path) -> dict[str, Any]:
     if not state.identity.exists():
         raise NotFoundError(f"{path} holds no node's state", hint="name the folder that `suanli-node up` was given")
     pid = daemon_pid(state)
-    receipts = [json.loads(file.read_bytes())["receipt"] for file in sorted(state.receipts.glob("*.json"))]
+    receipts = [json.loads(file.read_bytes())["signed"]["receipt"] for file in sorted(state.receipts.glob("*.json"))]
     return {
         "running": pid is not None,
         "pid": pid,

@@ -26,13 +26,13 @@ from suanli_node.funds import fund_bonds
 from suanli_node.identity import ChainFacts, Identity, identify, pin
 from suanli_node.inventory import Inventory, limited, take_inventory
 from suanli_node.lease_desk import LeaseDesk
-from suanli_node.lease_run import Services
 from suanli_node.namespace import StateFolder as EngineFolder
 from suanli_node.offers import Terms
 from suanli_node.publisher import Publisher
 from suanli_node.retry import Halted, persist
 from suanli_node.runs import write_json
 from suanli_node.selftest import selftest
+from suanli_node.services import Services
 from suanli_node.settings import Settings, StateFolder
 from suanli_node.workshop import Workshop
 from suanli_protocol import keystore

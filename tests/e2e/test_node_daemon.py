@@ -132,7 +132,7 @@ def test_a_lease_runs_is_billed_settled_and_forgotten(street: Street, tmp_path: 
     eventually(lambda: not (street.home.state / "leases" / view.id[2:]).exists(), "forgetting the lease")
     eventually(lambda: not (street.home.state / "executor" / "runs" / view.id[2:]).exists(), "forgetting the run")
     kept = json.loads((street.home.state / "receipts" / f"{view.id[2:]}.json").read_text())
-    assert kept["receipt"] == wire.paper_to_json(receipt)
+    assert kept["signed"]["receipt"] == wire.paper_to_json(receipt)
 
 
 def test_a_failing_job_is_billed_as_failed(street: Street) -> None:

@@ -19,9 +19,10 @@ from suanli_node.background import Background
 from suanli_node.delivery import seal_outputs
 from suanli_node.intake import RunRefusedError
 from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
-from suanli_node.lease_run import LeaseRun, Services
+from suanli_node.lease_run import LeaseRun
 from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.services import Services
 from suanli_node.verification import Assignment, read_assignment
 from suanli_node.workshop import Collection, Say, spec_of
 from suanli_protocol import wire

@@ -25,7 +25,9 @@ from support import builders
 TERMS = Terms(builders.some_prices(), min_seconds=1, max_seconds=86_400, bond_bps=1000, max_window=86_400)
 
 
-def acknowledged(paper: bytes, *, reason: int = 0, kind: EntryKind = EntryKind.OFFER, signer: int = 3) -> wire.Acknowledgement:
+def acknowledged(
+    paper: bytes, *, reason: int = 0, kind: EntryKind = EntryKind.OFFER, signer: int = 3
+) -> wire.Acknowledgement:
     """A market's proof that it logged this."""
     entry = Entry(7, kind, paper, reason, 1_000)
     head = Head(builders.market().address, 7, 7, next_head(bytes(32), merkle_root([leaf(entry)])), 1_001)

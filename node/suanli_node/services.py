@@ -1,0 +1,74 @@
+"""Services: what all leases of a node share, and what they ask of the executor and the workshop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from suanli_node.background import Background
+from suanli_node.lease_record import LeaseFolder
+from suanli_node.runlog import LogEntry
+from suanli_node.runs import RunSpec, RunStatus
+from suanli_node.verification import Assignment, ReadSeat
+from suanli_node.workshop import Collection, Say
+from suanli_protocol.documents import JobDocument
+from suanli_protocol.market_client import MarketClient
+from suanli_protocol.signing import Domain, Signer
+
+if TYPE_CHECKING:
+    from suanli_node.lease_run import LeaseRun
+
+
+class Runner(Protocol):
+    """What is asked of the executor."""
+
+    def start(self, spec: RunSpec) -> object:
+        """Start a run; the second time does nothing."""
+
+    def status(self, lease_id: str) -> RunStatus:
+        """What is known; NotFoundError if it was never started."""
+
+    def wait_change(self, seen: RunStatus, timeout_s: float) -> RunStatus:
+        """The status once phase or log differ from what was seen, or after the timeout."""
+
+    def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
+        """Whole entries from an offset."""
+
+    def stop(self, lease_id: str, reason: str) -> object:
+        """SIGTERM, then SIGKILL."""
+
+    def forget(self, lease_id: str) -> object:
+        """Delete what is left of a run; ExecutionError while it lives."""
+
+    def runs(self) -> list[RunStatus]:
+        """All runs that were started and not forgotten."""
+
+
+class Preparer(Protocol):
+    """What prepares a run and collects what it left: the workshop."""
+
+    def prepare(
+        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float
+    ) -> RunSpec:
+        """Files and environment in place; the spec to start. RunRefusedError if that cannot be."""
+
+    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
+        """The sealed outputs on disk. RunRefusedError if they cannot be taken."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all leases of a node share."""
+
+    signer: Signer
+    domain: Domain
+    market: MarketClient
+    read_seat: ReadSeat
+    runner: Runner
+    workshop: Preparer
+    receipts: Path
+    reports: Background  # one thread: reports keep their order and never hold up a run
+    on_end: Callable[[LeaseRun], None]
+    on_trouble: Callable[[], None]  # the executor's host does not answer: somebody should look at it
