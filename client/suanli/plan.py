@@ -35,6 +35,7 @@ from suanli_protocol.traits import Trait
 from suanli_protocol.units import BPS, SECONDS_PER_HOUR, format_money
 
 ANYTHING = 2**95  # a limit that no price reaches, while no limit is known
+UINT96_MAX = 2**96 - 1
 Billing = Literal["capacity", "usage"]
 
 
@@ -282,9 +283,9 @@ def limited(bid: Bid, *, max_price: int | None, budget: int | None) -> Bid:
     seconds, fee_bps = bid.max_seconds, bid.fee_bps
     if max_price is not None and budget is None:
         price = price_up(max_price, seconds)
-        return replace(bid, max_rate=max_price, budget=price + fee_down(price, fee_bps))
+        return replace(bid, max_rate=max_price, budget=min(UINT96_MAX, price + fee_down(price, fee_bps)))
     if budget is not None and max_price is None:
-        return replace(bid, max_rate=rate_within(budget, seconds, fee_bps), budget=budget)
+        return replace(bid, max_rate=min(UINT96_MAX, rate_within(budget, seconds, fee_bps)), budget=budget)
     if budget is not None and max_price is not None:
         return replace(bid, max_rate=max_price, budget=budget)
     return bid
