@@ -219,8 +219,6 @@ def _python(value: Any, folder: Path) -> tuple[str, Path | None]:
     requirements = value.get("requirements")
     if requirements is None:
         return version, None
-    if not version:
-        raise UsageError("`python.requirements` needs `python.version`", hint='add version: "3.11"', code="missing_key")
     return version, folder / _text(requirements, "python.requirements")
 
 

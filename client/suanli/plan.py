@@ -85,7 +85,7 @@ def draft(job: Job, *, pack: bool = True) -> Draft:
 def traits_of(job: Job) -> Trait:
     """The traits that an offer must have for the job: always sandbox tier B or better."""
     needs = Trait.SANDBOX_B
-    if job.python:
+    if job.python or job.requirements is not None:
         needs |= Trait.PYTHON
     if job.requirements is not None:
         needs |= Trait.ENVIRONMENTS

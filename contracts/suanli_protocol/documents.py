@@ -144,7 +144,7 @@ class ArchiveManifest(Document):
 
 
 class PythonEnvironment(Document):
-    """A Python environment: the interpreter's version and the digest of a hashed requirements file."""
+    """A Python environment: the interpreter's version ("": as the provider has it) and its hashed requirements."""
 
     version: Text
     requirements: Hex32  # SHA-256 of requirements.txt, which travels in the archive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ class Workshop:
         if unpacked is None:
             raise RunRefusedError(Reason.BAD_JOB, "the job asks for an environment and brings no archive")
         requirements = requirements_of(unpacked, job.python.requirements).read_text("utf-8", "replace")
-        say(Source.SETUP, f"preparing Python {job.python.version} with the job's requirements\n".encode())
+        version = job.python.version or platform.python_version()
+        say(Source.SETUP, f"preparing Python {version} with the job's requirements\n".encode())
         try:
             prepared = self._environments.prepare(requirements, timeout_s=max(1, int(deadline - time.time())))
         except ExecutionError as error:

@@ -134,7 +134,6 @@ BAD = [
     ("run: x\nbilling: free", "bad_value", "billing"),
     ("run: x\nplacement: {regions: [somewhere]}", "bad_value", "placement.regions"),
     ("run: x\npython: {version: '2.7'}", "bad_value", "python.version"),
-    ("run: x\npython: {requirements: r.txt}", "missing_key", "python.version"),
     ('run: x\nname: "a\\u0007b"', "bad_value", "name"),
 ]
 
