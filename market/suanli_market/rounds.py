@@ -81,8 +81,7 @@ class Rounds:
             if self._keeper.halted is not None:
                 continue
             try:
-                self._expire()
-                self._clear()
+                self.step()
             except ChainUnavailableError as error:
                 log.warning("the round waits for the chain: %s", error.detail)
                 time.sleep(0.2)
@@ -93,6 +92,11 @@ class Rounds:
             except Exception:
                 log.exception("the round failed")
                 time.sleep(1)
+
+    def step(self) -> None:
+        """One look at the book: what is past its time leaves, what can be matched is."""
+        self._expire()
+        self._clear()
 
     def _patience(self) -> float:
         if self._open_since is None:

@@ -105,3 +105,19 @@ def test_unmatched_bids_are_named() -> None:
     assert CLEAR([bid], [a_standing_offer()], facts_with()).unmatched == (bid.id,)
     assert consumer().address in facts_with().accounts
     assert Lanes.unpack(bid.bid.need) == bid.need
+
+
+def test_what_is_in_use_counts_when_bids_compete() -> None:
+    bids = [a_standing_bid(seat=a_seat(n), consumer=a_signer(20 + n).address) for n in range(2)]
+    base = facts_with(*(bid.bid.consumer for bid in bids))
+    busy = Account(100 * CREDIT, 0, a_capacity() - a_need())
+    facts = Facts(base.now, base.market, {**base.accounts, provider().address: busy})
+    assert contested(bids, [a_standing_offer()], base) == frozenset()
+    assert contested(bids, [a_standing_offer()], facts) == {bid.id for bid in bids}
+
+
+def test_bonds_can_be_what_bids_compete_for() -> None:
+    bids = [a_standing_bid(seat=a_seat(n), consumer=a_signer(20 + n).address) for n in range(2)]
+    base = facts_with(*(bid.bid.consumer for bid in bids))
+    facts = Facts(base.now, base.market, {**base.accounts, provider().address: Account(free=7019)})  # two bonds: 7,020
+    assert contested(bids, [a_standing_offer()], facts) == {bid.id for bid in bids}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from suanli_node.environment import PackageIndex, empty_name, environment_name
 from suanli_node.requirements import check_requirements
 from suanli_protocol.errors import ConfigurationError, ExecutionError

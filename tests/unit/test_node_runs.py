@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from suanli_node.disk import DEPTH_MAX, disk_usage, remove_tree
 from suanli_node.inventory import limited, take_inventory
 from suanli_node.process_tree import measure, proportional_bytes

@@ -1,0 +1,180 @@
+"""Rounds over a real database: what a clearing writes, when bids wait, what a withdrawal in between does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from suanli_market.admission_log import head_at
+from suanli_market.book import View
+from suanli_market.matching import CheapestFirst, Clearing
+from suanli_market.rounds import Rounds
+from suanli_market.store import Store
+from suanli_market.submissions import Withdrawal
+from suanli_market.tables import BidRow, EventRow, MatchRow, OfferRow, RoundRow
+from suanli_protocol import wire
+from suanli_protocol.lease import Account
+from suanli_protocol.log import merkle_root
+from suanli_protocol.messages import ZERO32, Match, Round
+from suanli_protocol.signing import keccak256, struct_hash
+from support.builders import CREDIT, NOW, a_need, a_seat, consumer, market, provider
+from support.market_desk import Desk, a_bid_paper, an_offer_paper
+
+
+class Clock:
+    """Monotonic seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("suanli_market.rounds.time.monotonic", made.monotonic)
+    return made
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr("suanli_market.keeper.time.time", lambda: float(NOW))
+    store = Store(tmp_path)
+    store.migrate()
+    made = Desk(store)
+    yield made
+    made.admission.stop()
+    store.close()
+
+
+def some_rounds(desk: Desk, matched: list[int] | None = None, policy: Any = None) -> Rounds:
+    counts = matched if matched is not None else []
+    return Rounds(
+        desk.store,
+        desk.keeper,
+        policy or CheapestFirst(),
+        market=market().address,
+        round_ms=500,
+        decimals=6,
+        symbol="DEVC",
+        on_match=lambda: counts.append(1),
+    )
+
+
+def kinds_of(desk: Desk, party: str) -> list[str]:
+    with desk.store.read() as session:
+        return list(session.exec(select(EventRow.kind).where(EventRow.party == party).order_by(col(EventRow.seq))))
+
+
+def test_a_round_states_all_it_claims_and_follows_the_one_before(desk: Desk, clock: Clock) -> None:
+    matched: list[int] = []
+    rounds = some_rounds(desk, matched)
+    desk.submit(an_offer_paper(), a_bid_paper())
+    rounds.step()
+    desk.submit(a_bid_paper(seat=a_seat(1)))
+    rounds.step()
+    assert matched == [1, 1]
+    with desk.store.read() as session:
+        rows = session.exec(select(RoundRow).order_by(col(RoundRow.number))).all()
+        first, second = (wire.paper_from_json(Round, json.loads(row.message)) for row in rows)
+        (pending, _) = session.exec(select(MatchRow).order_by(col(MatchRow.id))).all()
+        assert [wire.from_hex(row.hash) for row in rows] == [struct_hash(first), struct_hash(second)]
+        assert (first.previous, second.previous) == (ZERO32, struct_hash(first))
+        assert second.first_seq == first.last_seq + 1
+        assert first.seed == keccak256(ZERO32 + head_at(session, first.last_seq))
+        assert second.seed == keccak256(struct_hash(first) + head_at(session, second.last_seq))
+        assert (first.block_number, first.block_hash) == (1, b"\x01" * 32)
+    match = Match(wire.from_hex(pending.bid), wire.from_hex(pending.offer), int(pending.rate), 0)
+    assert first.matches_root == merkle_root([keccak256(struct_hash(match))])
+    assert (first.pending_root, first.prices_root, first.bound, first.surplus) == (ZERO32, ZERO32, 0, 0)
+    assert kinds_of(desk, consumer().address) == ["bid.queued", "bid.matched", "bid.queued", "bid.matched"]
+
+
+def test_a_pending_match_holds_its_capacity(desk: Desk, clock: Clock) -> None:
+    rounds, need = some_rounds(desk), a_need(cpu_milli=3000).pack()
+    desk.submit(an_offer_paper(), a_bid_paper(need=need, max_rate=200_000))
+    rounds.step()
+    desk.submit(a_bid_paper(need=need, max_rate=200_000, seat=a_seat(1)))
+    rounds.step()
+    with desk.store.read() as session:
+        assert len(session.exec(select(MatchRow)).all()) == 1
+
+
+def test_an_unmatched_bid_is_told_once(desk: Desk, clock: Clock) -> None:
+    rounds = some_rounds(desk)
+    desk.submit(an_offer_paper(), a_bid_paper(max_rate=1))
+    for _ in range(3):
+        rounds.step()
+    desk.submit(an_offer_paper(valid_until=NOW + 700))
+    rounds.step()
+    assert kinds_of(desk, consumer().address) == ["bid.queued", "bid.unmatched"]
+    some_rounds(desk).step()  # as after a restart
+    assert kinds_of(desk, consumer().address) == ["bid.queued", "bid.unmatched"]
+
+
+def test_competing_bids_wait_for_the_round_and_others_do_not(desk: Desk, clock: Clock) -> None:
+    rounds, need = some_rounds(desk), a_need(cpu_milli=3000).pack()
+    low, high = a_bid_paper(need=need, max_rate=150_000), a_bid_paper(need=need, max_rate=250_000, seat=a_seat(1))
+    desk.submit(low, high, an_offer_paper())
+    rounds.step()
+    clock.seconds += 0.4
+    rounds.step()
+    with desk.store.read() as session:
+        assert session.exec(select(MatchRow)).all() == []
+    clock.seconds += 0.11
+    rounds.step()
+    with desk.store.read() as session:
+        (match,) = session.exec(select(MatchRow)).all()
+    assert match.bid == wire.to_hex(high.id)
+
+
+class Meddler(CheapestFirst):
+    """A policy during whose work a bid is withdrawn."""
+
+    def __init__(self, desk: Desk, withdrawal: Withdrawal) -> None:
+        self._desk, self._withdrawal = desk, withdrawal
+
+    def clear(self, bids: Any, offers: Any, facts: Any) -> Clearing:
+        """Withdraws, then clears what was there before."""
+        self._desk.submit(self._withdrawal)
+        return super().clear(bids, offers, facts)
+
+
+def test_a_bid_withdrawn_during_the_clearing_is_not_matched(desk: Desk, clock: Clock) -> None:
+    bid = a_bid_paper()
+    desk.submit(an_offer_paper(), bid)
+    matched: list[int] = []
+    rounds = some_rounds(desk, matched, Meddler(desk, Withdrawal("bid", bid.id, consumer().address)))
+    rounds.step()
+    assert matched == []
+    with desk.store.read() as session:
+        assert session.exec(select(MatchRow)).all() == []
+        assert session.get_one(BidRow, wire.to_hex(bid.id)).state == "withdrawn"
+    view: View = desk.keeper.view()
+    assert view.waiting == ()
+    assert view.facts.account(provider().address) == Account(free=100 * CREDIT)
+
+
+def test_what_is_past_its_time_leaves(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = some_rounds(desk)
+    offer, bid = an_offer_paper(), a_bid_paper(max_rate=1)
+    desk.submit(offer, bid)
+    rounds.step()
+    monkeypatch.setattr("suanli_market.keeper.time.time", lambda: float(NOW + 600))
+    clock.seconds += 10
+    rounds.step()
+    with desk.store.read() as session:
+        row = session.get_one(BidRow, wire.to_hex(bid.id))
+        assert (row.state, row.reason) == ("expired", "queue_timeout")
+        assert session.get_one(OfferRow, wire.to_hex(offer.id)).state == "expired"
+        last = session.exec(select(EventRow).where(EventRow.kind == "bid.expired")).one()
+    assert json.loads(last.data)["rejections"][0]["condition"] == "rate"
+    assert kinds_of(desk, provider().address) == ["offer.expired"]
+    assert desk.keeper.count(consumer().address) == (0, 0)
