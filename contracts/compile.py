@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nodejs
 import solcx
+
+import nodejs
 
 HERE = Path(__file__).resolve().parent
 COMPILER: dict[str, Any] = json.loads((HERE / "compiler.json").read_text())

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from suanli.client import Client
     from suanli.handle import JobHandle
-    from suanli.job import Job
+    from suanli.jobs.job import Job
     from suanli.plan import Plan
 
 _PLACES = {
     "Client": "suanli.client",
-    "Job": "suanli.job",
+    "Job": "suanli.jobs.job",
     "JobHandle": "suanli.handle",
     "Plan": "suanli.plan",
 }

@@ -7,29 +7,29 @@ from importlib import import_module, metadata
 
 import click
 
-from suanli.console import Console, output_options
-from suanli.failure import exit_status
+from suanli.terminal.console import Console, output_options
+from suanli.terminal.failure import exit_status
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
-        "run": ("suanli.run_cli:run", "Run a command or a job file on somebody's machine, for a known price."),
-        "quote": ("suanli.offers_cli:quote", "What a job would cost, and where it could run."),
-        "offers": ("suanli.offers_cli:offers", "The open offers, or why they do not fit a job."),
+        "run": ("suanli.commands.run:run", "Run a command or a job file on somebody's machine, for a known price."),
+        "quote": ("suanli.commands.offers:quote", "What a job would cost, and where it could run."),
+        "offers": ("suanli.commands.offers:offers", "The open offers, or why they do not fit a job."),
     },
     "Watch": {
-        "ps": ("suanli.jobs_cli:ps", "Your jobs."),
-        "show": ("suanli.jobs_cli:show", "Everything about one job."),
-        "logs": ("suanli.jobs_cli:logs", "What a job printed."),
-        "wait": ("suanli.jobs_cli:wait", "Wait for a job; exits as the job did."),
-        "get": ("suanli.jobs_cli:get", "Bring a job's results here, checked."),
-        "cancel": ("suanli.jobs_cli:cancel", "Stop a job; what it used is paid, the rest comes back."),
+        "ps": ("suanli.commands.jobs:ps", "Your jobs."),
+        "show": ("suanli.commands.jobs:show", "Everything about one job."),
+        "logs": ("suanli.commands.jobs:logs", "What a job printed."),
+        "wait": ("suanli.commands.jobs:wait", "Wait for a job; exits as the job did."),
+        "get": ("suanli.commands.jobs:get", "Bring a job's results here, checked."),
+        "cancel": ("suanli.commands.jobs:cancel", "Stop a job; what it used is paid, the rest comes back."),
     },
-    "Money": {"wallet": ("suanli.wallet_cli:wallet", "Your key and your money on the escrow.")},
-    "Proof": {"audit": ("suanli.audit_cli:audit", "Recompute leases from the chain and the signed papers.")},
+    "Money": {"wallet": ("suanli.commands.wallet:wallet", "Your key and your money on the escrow.")},
+    "Proof": {"audit": ("suanli.commands.audit:audit", "Recompute leases from the chain and the signed papers.")},
     "Health": {
-        "doctor": ("suanli.doctor_cli:doctor", "Check the whole way, with the fix for what is broken."),
-        "config": ("suanli.config_cli:config", "The settings in force and where they come from."),
-        "demo": ("suanli.demo_cli:demo", "A whole market on this machine: up, status, down."),
+        "doctor": ("suanli.commands.doctor:doctor", "Check the whole way, with the fix for what is broken."),
+        "config": ("suanli.commands.config:config", "The settings in force and where they come from."),
+        "demo": ("suanli.commands.demo:demo", "A whole market on this machine: up, status, down."),
     },
 }
 
@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, with "did you mean" for a mistyped name."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            from suanli.spelling import nearest
+            from suanli.terminal.spelling import nearest
 
             hint = nearest(args[0], self.list_commands(ctx))
             ctx.fail(f"no such command {args[0]!r}." + (f" Did you mean {hint!r}?" if hint else ""))
@@ -83,7 +83,7 @@ def cli(ctx: click.Context) -> None:
 
 
 def main() -> None:
-    """The entry point of the console script; exits with the status of ux: see `suanli.failure`."""
+    """The entry point of the console script; exits with the status of ux: see `suanli.terminal.failure`."""
     sys.exit(exit_status(cli, sys.argv[1:]))
 
 

@@ -16,16 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from suanli import agreement as agreements
 from suanli import config as configuration
 from suanli import keys
-from suanli.adoption import adopt, reported
 from suanli.handle import JobHandle
-from suanli.job import Job
+from suanli.jobs.adoption import adopt, reported
+from suanli.jobs.job import Job
+from suanli.jobs.record import Record
+from suanli.jobs.store import Store, resolve
 from suanli.network import Network, window_of
 from suanli.plan import ANYTHING, Draft, Money, Plan, bid_of, draft, limited, no_match, read_choices, settle_limits
-from suanli.record import Record
-from suanli.store import Store, resolve
+from suanli.session import agreement as agreements
 from suanli_protocol import wire
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import FundsError, NotFoundError, UsageError
@@ -34,7 +34,7 @@ from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.signing import Signer, struct_hash
 
 if TYPE_CHECKING:
-    from suanli.audit_report import AuditReport
+    from suanli.audit.report import AuditReport
 
 STRANGER = "0x" + "00" * 19 + "01"  # stands for the consumer in a quote that is asked for without a key
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suanli.files import config_home, data_home, shorten_home
-from suanli.spelling import suggestion
+from suanli.terminal.spelling import suggestion
 from suanli_protocol.errors import ConfigurationError, UnusableKeyError
 
 FILE_BYTES_MAX = 64 * 1024

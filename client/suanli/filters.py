@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from suanli.agreement import is_within
-from suanli.spelling import suggestion
+from suanli.session.agreement import is_within
+from suanli.terminal.spelling import suggestion
 from suanli_protocol import units, wire
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.errors import UsageError

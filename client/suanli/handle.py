@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suanli import transfer
-from suanli.joblog import for_terminal, read_log_file
-from suanli.outcome import is_ended, status_of
-from suanli.progress import Silent, Watcher
-from suanli.record import Record
-from suanli.session import Goal, Session, is_sent, is_settled
+from suanli.jobs.record import Record
+from suanli.session.joblog import for_terminal, read_log_file
+from suanli.session.outcome import is_ended, status_of
+from suanli.session.progress import Silent, Watcher
+from suanli.session import transfer
+from suanli.session.session import Goal, Session, is_sent, is_settled
 from suanli_protocol import wire
 from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256
 from suanli_protocol.errors import NotFoundError, SuanliError, UsageError

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from suanli import bundle
-from suanli.bundle import Bundle
 from suanli.files import data_home, private_dir
-from suanli.job import Job
+from suanli.jobs import bundle
+from suanli.jobs.bundle import Bundle
+from suanli.jobs.job import Job
 from suanli_protocol import wire
 from suanli_protocol.documents import (
     Command,
@@ -187,7 +187,7 @@ class Plan:
 
     def table(self) -> str:
         """The plan as a person reads it."""
-        from suanli import render
+        from suanli.terminal import render
 
         return render.text(render.plan(self))
 

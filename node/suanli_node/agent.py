@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from suanli_protocol.errors import NotFoundError
 
 from suanli_node.bubblewrap import Bubblewrap
 from suanli_node.cgroup import discard
@@ -22,6 +21,7 @@ from suanli_node.environment import empty_name
 from suanli_node.namespace import ENVIRONMENTS, PYTHON
 from suanli_node.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
 from suanli_node.supervisor import MIB, supervise
+from suanli_protocol.errors import NotFoundError
 
 NAME, NAMESPACE = "agent", "suanli"
 

@@ -21,12 +21,11 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from suanli_protocol.errors import ConfigurationError, ExecutionError
-
 from suanli_node.cgroup import Cgroup, CgroupLimits, group_name
 from suanli_node.process_tree import TreeUsage, measure, signal_all
 from suanli_node.sandbox import Cell, Ending
 from suanli_node.seccomp import program
+from suanli_protocol.errors import ConfigurationError, ExecutionError
 
 MIB = 2**20
 START_TIMEOUT_S = 20.0

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from suanli_node.disk import DEPTH_MAX, open_up
+from suanli_node.runs import RunFolder
 from suanli_protocol.archive import Source
 from suanli_protocol.errors import ExecutionError
 from suanli_protocol.reasons import Reason
-
-from suanli_node.disk import DEPTH_MAX, open_up
-from suanli_node.runs import RunFolder
 
 OUTPUT_FOLDER = "out"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -23,12 +23,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import uv
-from suanli_protocol.errors import ConfigurationError, ExecutionError
-from suanli_protocol.reasons import Reason
 
 from suanli_node.bubblewrap import limiting, system_mounts
 from suanli_node.disk import disk_usage, make_folder
 from suanli_node.requirements import check_requirements
+from suanli_protocol.errors import ConfigurationError, ExecutionError
+from suanli_protocol.reasons import Reason
 
 MIB = 2**20
 DEFAULT_INDEX = "default"

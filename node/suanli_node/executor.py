@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
-from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 
 from suanli_node.bubblewrap import Bubblewrap, is_true_root
 from suanli_node.cgroup import discard
@@ -28,6 +27,7 @@ from suanli_node.host_link import HostLink
 from suanli_node.namespace import StateFolder
 from suanli_node.runlog import LogEntry, read_log
 from suanli_node.runs import RunFolder, RunSpec, RunStatus, lost, write_json
+from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 
 START_TIMEOUT_S = 90.0
 CALL_TIMEOUT_S = 25.0

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
-from suanli_protocol.errors import ConfigurationError
 
 from suanli_node.cgroup import own_groups
+from suanli_protocol.errors import ConfigurationError
 
 MIB = 2**20
 

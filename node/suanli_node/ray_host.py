@@ -19,10 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from suanli_protocol.errors import ExecutionError, SuanliError
-
 from suanli_node.namespace import RAY, RUNS, StateFolder, enter
 from suanli_node.process_tree import children
+from suanli_protocol.errors import ExecutionError, SuanliError
 
 OBJECT_STORE_BYTES = 80 * 2**20
 CALL_TIMEOUT_S = 20.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from packaging.requirements import InvalidRequirement, Requirement
+
 from suanli_protocol.errors import ExecutionError
 from suanli_protocol.reasons import Reason
 

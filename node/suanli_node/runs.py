@@ -21,11 +21,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from suanli_protocol.errors import ExecutionError, NotFoundError
-from suanli_protocol.reasons import Reason
-
 from suanli_node.disk import make_folder, remove_tree
 from suanli_node.meter import Usage
+from suanli_protocol.errors import ExecutionError, NotFoundError
+from suanli_protocol.reasons import Reason
 
 LEASE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from suanli_protocol.errors import ConfigurationError
-from suanli_protocol.reasons import Reason
-
 from suanli_node.executor import Executor
 from suanli_node.runs import RunSpec, RunStatus
+from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.reasons import Reason
 
 TIMEOUT_S = 60
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nodejs
 import pytest
+
+import nodejs
 from suanli_protocol.abi import artifact
 
 CODE_LIMIT = 24_576  # bytes, EIP-170

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+
 from suanli_protocol import devnet, events
 from suanli_protocol.chain import Chain
 from suanli_protocol.errors import (

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+
 from support.devnet import Anvil
 from support.solidity import DISCARD, Deal, Ledger, a_bid, an_offer, lanes
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from eth_account.signers.local import LocalAccount
+from web3.exceptions import ContractCustomError
+from web3.types import TxReceipt
+
 from support.devnet import Anvil, start_anvil, start_hardhat_node
 from support.solidity import (
     DISCARD,
@@ -21,8 +24,6 @@ from support.solidity import (
     an_offer,
     sign_for,
 )
-from web3.exceptions import ContractCustomError
-from web3.types import TxReceipt
 
 FUNDS = 50_000_000
 UNKNOWN_LEASE = 25

@@ -6,8 +6,9 @@ import json
 import subprocess
 import sys
 
-import nodejs
 import pytest
+
+import nodejs
 
 
 def test_tools_run_under_the_packaged_node() -> None:

@@ -17,11 +17,11 @@ import httpx
 import pytest
 
 from suanli.audit import audit_all, audit_lease
-from suanli.audit_books import Books
-from suanli.audit_facts import History, LinkCall, OpenCall, SettleCall, Snapshot, StopCall
-from suanli.audit_replay import replay
-from suanli.audit_view import lines
-from suanli.chain_history import read_history, read_snapshot
+from suanli.audit.books import Books
+from suanli.audit.facts import History, LinkCall, OpenCall, SettleCall, Snapshot, StopCall
+from suanli.audit.history import read_history, read_snapshot
+from suanli.audit.replay import replay
+from suanli.audit.view import lines
 from suanli_protocol import billing
 from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, NotFoundError, UsageError
 from suanli_protocol.events import Refused, RoundCommitted, Settled, SettlementRefused

@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import pytest
 
-from suanli.agreement import read_agreement
-from suanli.desk import Desk
-from suanli.handover import agree, hand_over
+from suanli.jobs.record import Record
+from suanli.jobs.store import Store
 from suanli.network import Network
-from suanli.progress import Silent
-from suanli.record import Record
-from suanli.store import Store
+from suanli.session.agreement import read_agreement
+from suanli.session.desk import Desk
+from suanli.session.handover import agree, hand_over
+from suanli.session.progress import Silent
 from suanli_protocol import wire
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import IntegrityError

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from suanli.demo_process import start_time
+from suanli.demo.process import start_time
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SUANLI = str(Path(sys.executable).with_name("suanli"))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from suanli_node.bubblewrap import is_true_root
 from suanli_node.cgroup import group_name, own_groups
 from suanli_node.collect import CollectLimits, collect

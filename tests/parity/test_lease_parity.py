@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+
 from suanli_protocol import events
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.contract_abi import contract_abi

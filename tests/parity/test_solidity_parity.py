@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from suanli_protocol import lease
 from suanli_protocol.capacity import GUARD, Lanes, Prices
 from suanli_protocol.contract_abi import contract_abi

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from suanli_protocol.archive import Source, UnpackLimits, pack, unpack
 from suanli_protocol.errors import IntegrityError, UsageError
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from suanli_protocol.billing import due
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.errors import ProtocolError

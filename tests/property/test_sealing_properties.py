@@ -6,6 +6,7 @@ import io
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from suanli_protocol.errors import IntegrityError
 from suanli_protocol.sealing import CHUNK_BYTES, Context, open_bytes, open_stream, seal_bytes, seal_stream, sealed_size
 from support import builders

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from suanli_protocol.errors import SignatureError
 from suanli_protocol.messages import Bid, Link, Message, Offer, Receipt, Request
 from suanli_protocol.signing import Domain, Signer, struct_hash, verify

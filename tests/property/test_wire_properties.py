@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import ProtocolError

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import nodejs
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+
+import nodejs
 
 ROOT = nodejs.ROOT
 CHAIN_ID = 31337

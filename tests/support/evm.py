@@ -11,6 +11,8 @@ from typing import Any
 
 from eth_abi.abi import decode, encode
 from pyrevm import EVM, BlockEnv, CfgEnv, Env
+from web3.utils import abi_to_signature, collapse_if_tuple
+
 from suanli_protocol.chain_records import Log
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.escrow import Account
@@ -18,8 +20,6 @@ from suanli_protocol.events import EscrowEvent, decode_event
 from suanli_protocol.lease import seat_key
 from suanli_protocol.messages import ZERO32
 from suanli_protocol.signing import Domain, address_bytes, checksum_address, keccak256
-from web3.utils import abi_to_signature, collapse_if_tuple
-
 from support.builders import CHAIN_ID, NOW
 
 DEPLOYER = "0x" + "de" * 20

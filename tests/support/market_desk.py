@@ -78,7 +78,8 @@ class Desk:
 def an_offer_paper(signer: Signer | None = None, **fields: Any) -> OfferPaper:
     paper = an_offer(**fields)
     signature = (signer or provider()).sign(a_domain(), paper)
-    return OfferPaper(struct_hash(paper), paper, signature, some_attributes())
+    attributes = some_attributes()
+    return OfferPaper(struct_hash(paper), paper, signature, attributes, attributes.canonical())
 
 
 def a_bid_paper(**fields: Any) -> BidPaper:

@@ -13,11 +13,12 @@ from eth_abi.abi import encode
 from eth_account.messages import encode_typed_data
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
-from suanli_protocol.abi import artifact
 from web3 import Web3
 from web3.contract import Contract
 from web3.logs import DISCARD as DISCARD
 from web3.types import TxReceipt
+
+from suanli_protocol.abi import artifact
 
 ZERO = "0x" + "00" * 20
 NO_SIGNATURE = (b"\0" * 32, b"\0" * 32)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
+
 from suanli_protocol.capacity import GUARD, Lanes
 from suanli_protocol.lease import Account, Kind, Release, Settle, Stop
 from suanli_protocol.messages import ZERO_ADDRESS, Bid, Offer, Struct, solidity_fields
 from suanli_protocol.signing import checksum_address
-
 from support import builders
 
 S = TypeVar("S", bound=Struct)

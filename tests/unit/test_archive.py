@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from suanli_protocol.archive import Source, UnpackLimits, pack, unpack
 from suanli_protocol.archive_header import SIZE_MAX, EntryType
 from suanli_protocol.errors import ExecutionError, IntegrityError, UsageError

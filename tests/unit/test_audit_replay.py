@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from suanli.audit_books import Books
-from suanli.audit_facts import (
+from suanli.audit.books import Books
+from suanli.audit.facts import (
     AccountCall,
     Call,
     Claim,
@@ -25,9 +25,9 @@ from suanli.audit_facts import (
     Unreadable,
     addresses_of,
 )
-from suanli.audit_replay import replay
-from suanli.audit_report import find_lease, report_all, report_lease
-from suanli.audit_view import lines
+from suanli.audit.replay import replay
+from suanli.audit.report import find_lease, report_all, report_lease
+from suanli.audit.view import lines
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import NotFoundError, UsageError
 from suanli_protocol.escrow import CLOSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
+
 from suanli_protocol.billing import Bill, billed_seconds, capacity_bill, due, usage_bill
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.lease import ask_up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from suanli_protocol.capacity import GUARD, LANE_MAX, PRICE_MAX, Lanes, Prices
 
 

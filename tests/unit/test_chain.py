@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from suanli_protocol.abi import artifact
 from suanli_protocol.chain import GAS_MAX, Chain
 from suanli_protocol.errors import ChainError, ChainRevertedError, ChainUnavailableError, FundsError, NotFoundError

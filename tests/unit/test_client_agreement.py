@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from suanli.agreement import (
+from suanli.session.agreement import (
     CLOSED_WORD,
     NEVER_USED,
     NotYetOnChainError,

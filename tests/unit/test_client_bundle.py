@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from suanli.bundle import build, capped, collect
-from suanli.job import Input, Job
-from suanli.requirements import read_hashed
+from suanli.jobs.bundle import build, capped, collect
+from suanli.jobs.job import Input, Job
+from suanli.jobs.requirements import read_hashed
 from suanli_protocol.archive import UnpackLimits, unpack
 from suanli_protocol.documents import hex32, sha256
 from suanli_protocol.errors import NotFoundError, UsageError

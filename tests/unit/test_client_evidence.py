@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from suanli import evidence as evidences
-from suanli.agreement import read_agreement
+from suanli.session import evidence as evidences
+from suanli.session.agreement import read_agreement
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, LogSummary, hex32
 from suanli_protocol.errors import IntegrityError

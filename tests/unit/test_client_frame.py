@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from suanli import failure
 from suanli.cli import COMMANDS, cli
-from suanli.console import Console, output_options
-from suanli.joblog import for_terminal
+from suanli.session.joblog import for_terminal
+from suanli.terminal import failure
+from suanli.terminal.console import Console, output_options
 from suanli_protocol import errors
 
 HEAVY = ("web3", "eth_account", "pydantic", "httpx", "rich", "cryptography", "coincurve", "ray", "fastapi", "sqlmodel")
@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from suanli.failure import exit_status; from suanli.cli import cli; "
+    code = "import sys; from suanli.terminal.failure import exit_status; from suanli.cli import cli; "
     code += "s = exit_status(cli, ['--help']); print('MODULES', *sorted(sys.modules)); sys.exit(s)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from suanli.job import Job
-from suanli.jobfile import load, parse
+from suanli.jobs.job import Job
+from suanli.jobs.jobfile import load, parse
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import NotFoundError, UsageError
 

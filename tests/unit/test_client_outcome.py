@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from suanli.outcome import status_of, words
-from suanli.record import Record
+from suanli.jobs.record import Record
+from suanli.session.outcome import status_of, words
 from suanli_protocol.reasons import Reason
 
 STATUSES = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from suanli.config import Config
 from suanli.filters import facts_of, parse
-from suanli.job import Job
+from suanli.jobs.job import Job
 from suanli.network import Network, window_of
 from suanli.plan import limited, no_match, rate_within, traits_of
 from suanli_protocol import wire

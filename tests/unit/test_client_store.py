@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from suanli.record import Record
-from suanli.store import Store, resolve
+from suanli.jobs.record import Record
+from suanli.jobs.store import Store, resolve
 from suanli_protocol.errors import IntegrityError, NotFoundError, UsageError
 
 CONSUMER = "0x" + "11" * 20

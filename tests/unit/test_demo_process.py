@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from suanli.demo_home import DemoHome, anvil, package_index
-from suanli.demo_ledger import keep_first_genesis
-from suanli.demo_process import ProcessTable, start_time
+from suanli.demo.home import DemoHome, anvil, package_index
+from suanli.demo.ledger import keep_first_genesis
+from suanli.demo.process import ProcessTable, start_time
 from suanli.files import write_json
 from suanli_protocol.errors import ConfigurationError, IntegrityError, TimedOutError
 
@@ -129,7 +129,7 @@ def test_of_several_first_blocks_the_oldest_is_kept(tmp_path: Path) -> None:
 def test_a_missing_anvil_is_told_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither named, nor in node_modules, nor on the PATH."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("suanli.demo_home.SOURCE_TREE", tmp_path)
+    monkeypatch.setattr("suanli.demo.home.SOURCE_TREE", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("SUANLI_ANVIL", raising=False)
     with pytest.raises(ConfigurationError, match="Anvil") as caught:
@@ -149,7 +149,7 @@ def test_a_missing_anvil_is_told_with_the_fix(tmp_path: Path, monkeypatch: pytes
 def test_where_packages_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of wheels that is given, else one beside the project, else the environment; no passwords on argv."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("suanli.demo_home.SOURCE_TREE", tmp_path)
+    monkeypatch.setattr("suanli.demo.home.SOURCE_TREE", tmp_path)
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     assert package_index(None) == "default"

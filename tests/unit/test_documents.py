@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from suanli_protocol import documents
 from suanli_protocol.documents import Constraints, Evidence, JobDocument, canonical, documents_digest
 from suanli_protocol.errors import ProtocolError

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+
 from suanli_protocol import errors
 from suanli_protocol.market_client import MarketClient
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from suanli.job import Job
-from suanli.requirements import read_hashed
+from suanli.jobs.job import Job
+from suanli.jobs.requirements import read_hashed
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+
 from suanli_protocol import keystore
 from suanli_protocol.errors import UnusableKeyError
 from suanli_protocol.keystore import SCRYPT_N_DEVNET, Keystore, read_password

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from suanli_protocol import log, wire
 from suanli_protocol.errors import IntegrityError, ProtocolError, SignatureError
 from suanli_protocol.lease import Refusal

@@ -6,6 +6,7 @@ import hashlib
 import io
 
 import pytest
+
 from suanli_protocol.errors import IntegrityError, ProtocolError
 from suanli_protocol.sealing import (
     CHUNK_BYTES,

@@ -8,6 +8,8 @@ import pickle
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from web3 import Web3
+
 from suanli_protocol.errors import SignatureError
 from suanli_protocol.messages import Bid, Delivered, Message, Offer, Request, solidity_fields, to_camel
 from suanli_protocol.signing import (
@@ -22,7 +24,6 @@ from suanli_protocol.signing import (
     verify,
 )
 from support import builders
-from web3 import Web3
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 PARITY = 1 << 255

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from suanli_protocol import units
 from suanli_protocol.errors import UsageError
 

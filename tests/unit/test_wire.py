@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+
 from suanli_protocol import wire
 from suanli_protocol.errors import ProtocolError
 from suanli_protocol.messages import Bid, Offer

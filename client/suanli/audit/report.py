@@ -1,0 +1,190 @@
+"""What an audit found, as data: the leases, every check, what could not be checked, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from suanli.audit.books import Books, LeaseLife, UnreadLease
+from suanli.audit.check import Check
+from suanli.audit.facts import History
+from suanli_protocol.documents import hex32
+from suanli_protocol.errors import NotFoundError, UsageError
+
+
+@dataclass(frozen=True)
+class LeaseReport:
+    """One lease with all checks that are about it."""
+
+    lease: LeaseLife | UnreadLease
+    checks: tuple[Check, ...]
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was checked matches."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def status(self) -> str:
+        """open, stopped, settled, released; unread if its papers are not to be had."""
+        return self.lease.status if isinstance(self.lease, LeaseLife) else "unread"
+
+    def to_json(self) -> dict[str, Any]:
+        """The lease as JSON values; money in base units as decimal text."""
+        head: dict[str, Any] = {
+            "number": self.lease.number,
+            "id": hex32(self.lease.id),
+            "status": self.status,
+            "ok": self.ok,
+            "checks": len(self.checks),
+            "findings": [check.to_json() for check in self.checks if not check.ok],
+            "notChecked": list(self.unchecked),
+        }
+        return head | (_life_json(self.lease) if isinstance(self.lease, LeaseLife) else {})
+
+
+def _life_json(life: LeaseLife) -> dict[str, Any]:
+    lease, clauses, split = life.state.lease, life.state.clauses, life.split
+    return {
+        "consumer": lease.consumer,
+        "provider": lease.provider,
+        "market": lease.market,
+        "bid": hex32(clauses.bid),
+        "offer": hex32(clauses.offer),
+        "documents": hex32(life.bid.documents),
+        "attributes": hex32(life.offer.attributes),
+        "rate": str(clauses.rate),
+        "seconds": clauses.max_seconds,
+        "openedAt": clauses.opened_at,
+        "price": str(lease.price),
+        "deposit": str(lease.deposit),
+        "bond": str(lease.bond),
+        "feeBps": lease.fee_bps,
+        "opened": {"block": life.opened.block, "transaction": hex32(life.opened.hash)},
+        "receipts": [
+            {
+                "amount": str(payment.claim.amount),
+                "kind": int(payment.claim.kind),
+                "evidence": hex32(payment.claim.evidence),
+                "block": payment.transaction.block,
+                "transaction": hex32(payment.transaction.hash),
+            }
+            for payment in life.payments
+        ],
+        "toProvider": str(split.to_provider),
+        "toMarket": str(split.to_market),
+        "toConsumer": str(split.to_consumer),
+        "bondBack": str(split.bond_back),
+        "penalty": str(split.penalty),
+        "locked": str(life.state.locked),
+    }
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """An audit of some or all leases of one escrow."""
+
+    history: History
+    leases: tuple[LeaseReport, ...]
+    checks: tuple[Check, ...]
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Check, ...]:
+        """Everything that does not match, in the order of the chain."""
+        return tuple(check for check in self.checks if not check.ok)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was checked matches."""
+        return not self.findings
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        history = self.history
+        return {
+            "ok": self.ok,
+            "chainId": history.domain.chain_id,
+            "escrow": history.domain.escrow,
+            "symbol": history.symbol,
+            "decimals": history.decimals,
+            "block": {"number": history.block, "hash": hex32(history.block_hash)},
+            "transactions": len(history.transactions),
+            "checks": len(self.checks),
+            "findings": [check.to_json() for check in self.findings],
+            "leases": [lease.to_json() for lease in self.leases],
+            "notChecked": list(self.unchecked),
+        }
+
+
+def report_all(history: History, books: Books, unchecked: dict[bytes, list[str]]) -> AuditReport:
+    """Every lease and every account."""
+    leases = tuple(_lease_report(books, lease, unchecked) for lease in books.leases)
+    return AuditReport(history, leases, tuple(books.checks.made), tuple(_flat(leases)))
+
+
+def report_lease(
+    history: History, books: Books, lease: LeaseLife | UnreadLease, unchecked: dict[bytes, list[str]]
+) -> AuditReport:
+    """One lease: what is about it, about its transactions, about the accounts of its parties, about all the money."""
+    report = _lease_report(books, lease, unchecked)
+    return AuditReport(history, (report,), report.checks, report.unchecked)
+
+
+def _lease_report(books: Books, lease: LeaseLife | UnreadLease, unchecked: dict[bytes, list[str]]) -> LeaseReport:
+    parties, transactions = _touched(lease)
+    return LeaseReport(
+        lease,
+        tuple(check for check in books.checks.made if _concerns(check, lease.id, parties, transactions)),
+        tuple(unchecked.get(lease.id, ())),
+    )
+
+
+def _touched(lease: LeaseLife | UnreadLease) -> tuple[set[str], set[bytes]]:
+    if isinstance(lease, UnreadLease):
+        return set(), {lease.opened.hash}
+    terms = lease.state.lease
+    made = [lease.opened, *(payment.transaction for payment in lease.payments)]
+    made += [one for one in (lease.stopped, lease.released) if one]
+    return {terms.consumer, terms.provider, terms.market}, {transaction.hash for transaction in made}
+
+
+def _concerns(check: Check, lease: bytes, parties: set[str], transactions: set[bytes]) -> bool:
+    subject = check.subject
+    if subject.lease is not None:
+        return subject.lease == lease
+    if subject.account:
+        return subject.account in parties
+    return subject.transaction is None or subject.transaction in transactions
+
+
+def _flat(leases: Iterable[LeaseReport]) -> Iterable[str]:
+    for lease in leases:
+        for text in lease.unchecked:
+            yield f"lease {lease.lease.number}: {text}"
+
+
+def find_lease(books: Books, which: str) -> LeaseLife | UnreadLease:
+    """The lease of a number (the ordinal of its opening) or of an unambiguous prefix of its id after 0x."""
+    if which.isdecimal():
+        number = int(which)
+        if 1 <= number <= len(books.leases):
+            return books.leases[number - 1]
+        raise _unknown(which, len(books.leases))
+    prefix = which.lower()
+    if not prefix.startswith("0x") or len(prefix) < 3 or set(prefix[2:]) - set("0123456789abcdef"):
+        raise UsageError(f"{which!r} is no lease", hint="give its number, or 0x and the beginning of its id")
+    found = [lease for lease in books.leases if hex32(lease.id).startswith(prefix)]
+    if len(found) > 1:
+        listed = "\n".join(f"{lease.number}  {hex32(lease.id)}" for lease in found[:10])
+        raise UsageError(f"{which!r} means {len(found)} leases:\n{listed}", hint="give more of the id")
+    if not found:
+        raise _unknown(which, len(books.leases))
+    return found[0]
+
+
+def _unknown(which: str, count: int) -> NotFoundError:
+    have = {0: "no lease yet", 1: "one lease, number 1"}.get(count, f"the leases 1 to {count}")
+    return NotFoundError(f"there is no lease {which}: this escrow has {have}", hint="`suanli audit all` lists them")

@@ -1,0 +1,207 @@
+"""An audit for a person to read: parties, papers, terms, money, each check, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from suanli.audit.books import LeaseLife
+from suanli.audit.check import Check
+from suanli.audit.report import AuditReport, LeaseReport
+from suanli.terminal.console import style
+from suanli_protocol.capacity import Lanes
+from suanli_protocol.documents import hex32
+from suanli_protocol.lease import stake_down
+from suanli_protocol.units import format_cores, format_duration, format_mib, format_money
+
+LABEL = 10
+SENTENCES = {
+    "bid_signature": "the bid is signed by the consumer",
+    "offer_signature": "the offer is signed by the provider",
+    "bounds": "every bound of both papers held when the lease was opened",
+    "opened_event": "the lease's id and terms follow from the two papers",
+    "stop_authority": "it was stopped by somebody who may",
+    "stopped_event": "the clock stopped at the block's time",
+    "provider_signature": "each receipt is signed by the provider",
+    "consumer_signature": "each receipt is signed by the consumer",
+    "amount_bounds": "each amount lies between what was paid and the price",
+    "settled_event": "each payment and its fee are what the receipt says",
+    "terms": "each way out was taken under the lease's own terms",
+    "release_authority": "it was given back by the provider",
+    "released_event": "the penalty is what the clauses say",
+    "split": "deposit and bond are split to the last unit",
+    "seat_word": "the escrow holds exactly this state at the lease's seat",
+    "account": "the parties' accounts replay from their first deposit to the state on chain",
+    "token_balance": "the escrow's tokens cover all that is free or locked",
+    "attributes_digest": "the provider's attributes are those that the offer names",
+    "documents_digest": "job and constraints are those that the bid names",
+    "evidence_digest": "the evidence is the one that the receipt names",
+    "evidence_amount": "the evidence is about the receipt's amount",
+    "evidence_billing": "it was billed in the mode that the job asks for",
+    "evidence_time": "no more time was billed than there was",
+    "bill": "the bill, recomputed from the metered usage, is the amount that was paid",
+    "output_digest": "the output files here are those that were delivered",
+}
+
+
+def lines(report: AuditReport) -> Iterator[str]:
+    """The whole report; a single lease in full, several in a table."""
+    if len(report.leases) == 1:
+        yield from _lease(report, report.leases[0])
+    else:
+        yield from _table(report)
+    yield ""
+    yield from _verdict(report)
+
+
+def _row(label: str, *cells: str) -> str:
+    return style(label.ljust(LABEL), bold=True) + "  ".join(cells)
+
+
+def _money(report: AuditReport, amount: int) -> str:
+    """An amount, all decimals, in a column."""
+    return format_money(amount, report.history.decimals, places=report.history.decimals).rjust(16)
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _lease(report: AuditReport, found: LeaseReport) -> Iterator[str]:
+    yield _row(f"Lease {found.lease.number}", found.status)
+    yield _row("", hex32(found.lease.id))
+    if isinstance(found.lease, LeaseLife):
+        yield from _parties(found.lease)
+        yield from _terms(report, found.lease)
+        yield from _course(found.lease)
+        yield from _split(report, found.lease)
+    yield ""
+    yield from _checks(found.checks)
+    for number, text in enumerate(found.unchecked):
+        yield _row("" if number else "Unchecked", style(f"– {text}", dim=True))
+
+
+def _parties(life: LeaseLife) -> Iterator[str]:
+    lease, clauses = life.state.lease, life.state.clauses
+    yield ""
+    yield _row("Parties", "consumer ", lease.consumer)
+    yield _row("", "provider ", lease.provider)
+    yield _row("", "market   ", lease.market)
+    yield _row("Papers", "bid      ", hex32(clauses.bid))
+    yield _row("", "offer    ", hex32(clauses.offer))
+    for payment in life.payments:
+        yield _row("", "evidence ", hex32(payment.claim.evidence))
+
+
+def _terms(report: AuditReport, life: LeaseLife) -> Iterator[str]:
+    lease, clauses, history = life.state.lease, life.state.clauses, report.history
+    rate = format_money(clauses.rate, history.decimals)
+    yield ""
+    yield _row("Terms", f"{_need(Lanes.unpack(lease.need))}, for at most {format_duration(clauses.max_seconds)}")
+    yield _row("", f"{rate} {history.symbol} per hour, at least {format_duration(clauses.min_seconds)} are billed")
+    yield _row("", f"market fee {lease.fee_bps / 100:g} % of what is paid")
+
+
+def _need(need: Lanes) -> str:
+    cores = format_cores(need.cpu_milli)
+    parts = [f"{cores} core" if cores == "1" else f"{cores} cores", f"{format_mib(need.memory_mib)} memory"]
+    parts += [f"{format_cores(need.accelerator_milli)} accelerators"] if need.accelerator_milli else []
+    parts += [f"{format_mib(need.disk_mib)} disk"] if need.disk_mib else []
+    return ", ".join(parts)
+
+
+def _course(life: LeaseLife) -> Iterator[str]:
+    """What happened to the lease, in the order of the chain."""
+    happened = [("Opened", life.opened)]
+    happened += [("Settled" if payment.claim.kind else "Paid", payment.transaction) for payment in life.payments]
+    happened += [("Stopped", life.stopped)] if life.stopped else []
+    happened += [("Released", life.released)] if life.released else []
+    yield ""
+    for label, made in sorted(happened, key=lambda pair: pair[1].block):
+        yield _row(label, _time(made.timestamp), f"block {made.block}", hex32(made.hash))
+
+
+def _split(report: AuditReport, life: LeaseLife) -> Iterator[str]:
+    """Where deposit and bond came from and went to, to the last unit."""
+    lease, split = life.state.lease, life.split
+    rows = [
+        ("Locked", "price, the most it can cost", lease.price),
+        ("", "fee on the price", lease.deposit - lease.price - stake_down(lease.price)),
+        ("", "consumer's stake", stake_down(lease.price)),
+        ("", "provider's bond", lease.bond),
+        ("Paid", "provider, for what was used", split.to_provider),
+        ("", "market fee", split.to_market),
+        ("Returned", "to the consumer", split.to_consumer + split.penalty),
+        ("", "to the provider (bond)", split.bond_back),
+    ]
+    rows += [("Held", "still locked", life.state.locked)] if life.state.is_open else []
+    first = rows[0][1]
+    yield ""
+    for label, what, amount in rows:
+        yield _row(
+            label, what.ljust(28), _money(report, amount) + (f" {report.history.symbol}" if what == first else "")
+        )
+    if split.penalty:
+        yield _row("", f"of it {format_money(split.penalty, report.history.decimals)} from the bond")
+
+
+def _checks(checks: Iterable[Check]) -> Iterator[str]:
+    """One line for each rule that holds, three for each finding."""
+    by_code: dict[str, list[Check]] = {}
+    for check in checks:
+        by_code.setdefault(check.code, []).append(check)
+    for code in (*SENTENCES, *(code for code in by_code if code not in SENTENCES)):
+        made = by_code.get(code, [])
+        failed = [check for check in made if not check.ok]
+        if made and not failed and code in SENTENCES:
+            yield f"{style('✓', 'green')} {SENTENCES[code]}"
+        for check in failed:
+            yield from _finding(check)
+
+
+def _finding(check: Check) -> Iterator[str]:
+    where = f" of {check.subject.account}" if check.subject.account else ""
+    yield f"{style('✗', 'red')} {style(check.code, 'red', bold=True)}  {check.member}{where}"
+    yield f"    the rules say  {check.expected}"
+    yield f"    the ledger has {check.found}"
+    if check.subject.transaction is not None:
+        yield style(f"    in transaction {hex32(check.subject.transaction)}", dim=True)
+
+
+def _table(report: AuditReport) -> Iterator[str]:
+    history = report.history
+    yield style(f"{'Lease':>5}  {'Status':9}  {'Opened':25}  {'Paid':>14}  {'Fee':>12}  {'Id':66}", bold=True)
+    for found in report.leases:
+        mark = style("✓", "green") if found.ok else style("✗", "red")
+        life = found.lease
+        paid = fee = opened = ""
+        if isinstance(life, LeaseLife):
+            paid = format_money(life.split.to_provider, history.decimals, places=history.decimals)
+            fee = format_money(life.split.to_market, history.decimals, places=history.decimals)
+            opened = _time(life.opened.timestamp)
+        yield f"{life.number:>5}  {found.status:9}  {opened:25}  {paid:>14}  {fee:>12}  {hex32(life.id)} {mark}"
+    yield ""
+    yield from _checks(report.checks)
+    if report.unchecked:
+        yield style(f"– {len(report.unchecked)} documents are not here and were not checked", dim=True)
+
+
+def _verdict(report: AuditReport) -> Iterator[str]:
+    history, count = report.history, len(report.checks)
+    about = f"lease {report.leases[0].lease.number}" if len(report.leases) == 1 else _count(len(report.leases), "lease")
+    where = f"read from chain {history.domain.chain_id}, escrow {history.domain.escrow}, up to block {history.block}"
+    if report.ok:
+        said = f"Verdict   ✓ {about} {_match(report)} in all {count} checks"
+        yield style(said, "green", bold=True)
+    else:
+        findings = _count(len(report.findings), "finding")
+        yield style(f"Verdict   ✗ {about}: {findings} in {count} checks", "red", bold=True)
+    yield style(f"          {where}", dim=True)
+
+
+def _match(report: AuditReport) -> str:
+    return "matches" if len(report.leases) == 1 else "match"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

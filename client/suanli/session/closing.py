@@ -1,0 +1,149 @@
+"""From the receipt to the settled lease: every figure is checked, then signed, then seen paid on the chain."""
+
+from __future__ import annotations
+
+import time
+
+from suanli.session import agreement as agreements
+from suanli.session import evidence as evidences
+from suanli.session import transfer
+from suanli.session.agreement import Agreement, NotYetOnChainError
+from suanli.session.desk import Desk
+from suanli.session.evidence import Claim
+from suanli.session.joblog import LogFollower
+from suanli.session.outcome import words
+from suanli_protocol import wire
+from suanli_protocol.documents import JobDocument
+from suanli_protocol.errors import IntegrityError
+from suanli_protocol.events import Released, Settled
+from suanli_protocol.lease import Kind, fee_down
+from suanli_protocol.reasons import Phase, Reason
+from suanli_protocol.units import format_bytes, format_duration
+
+LOG_S = 60  # for the log to be complete once there is a receipt
+
+
+def take_receipt(desk: Desk, agreement: Agreement, log: LogFollower, already: str | None) -> None:
+    """Checks the provider's claim in every figure, takes the outputs, and signs unless that is done `already`."""
+    record, signed = desk.record, desk.market.receipt(agreement.id)
+    job = JobDocument.parse(record.job) if record.job is not None else None
+    claim = evidences.read_claim(agreement, signed, desk.domain, job, int(time.time()))
+    evidences.check_log(claim.evidence, log.wait(claim.evidence.log.chunks, LOG_S))
+    phase = _phase_of(claim)
+    if record.evidence is None:
+        desk.tell(phase.value, _ended(claim), reason=claim.evidence.reason, exitCode=claim.evidence.exit_code)
+    desk.save(
+        evidence=claim.evidence.to_json(),
+        receipt=signed.receipt,
+        receipt_signature=signed.signature,
+        reason=claim.evidence.reason,
+        unchecked=list(claim.unchecked),
+    )
+    _take_outputs(desk, agreement, claim)
+    desk.save(phase=phase.value)
+    if already:
+        desk.save(countersignature=already)
+    else:
+        _sign(desk, agreement, claim)
+
+
+def _take_outputs(desk: Desk, agreement: Agreement, claim: Claim) -> None:
+    outputs = claim.evidence.outputs
+    if outputs is None:
+        return
+    archive = transfer.fetch_outputs(
+        lambda slot: desk.market.get_blob(agreement.id, slot), outputs, desk.signer, agreement.id, desk.folder
+    )
+    into = desk.output_dir
+    files = transfer.unpack_outputs(archive, outputs, into or desk.folder / "outputs")
+    desk.save(output_files=[file.to_json() for file in files], output_dir=str(into.resolve()) if into else "")
+    if files:
+        size = format_bytes(sum(file.size for file in files))
+        noun = "file" if len(files) == 1 else "files"
+        where = f" in {into}" if into else ""
+        desk.tell("received", f"{len(files)} {noun}, {size}, digests hold{where}", files=len(files))
+
+
+def _sign(desk: Desk, agreement: Agreement, claim: Claim) -> None:
+    """The consumer's signature, on the disk before it leaves."""
+    evidence, amount = claim.evidence, claim.receipt.amount
+    desk.save(countersignature=wire.to_hex(desk.signer.sign(desk.domain, claim.receipt)))
+    seconds, rate = format_duration(evidence.billed_seconds), desk.money(agreement.clauses.rate)
+    desk.tell(
+        "signed",
+        f"bill recomputed: {seconds} at {rate}/h make {desk.money(amount)}"
+        if evidence.billing == "capacity"
+        else f"bill recomputed from what was used: {desk.money(amount)}",
+        amount=str(amount),
+        billedSeconds=evidence.billed_seconds,
+    )
+    countersign(desk, agreement)
+
+
+def countersign(desk: Desk, agreement: Agreement) -> None:
+    """Gives the market the signature that is on the disk."""
+    body = wire.Countersignature(receipt=desk.record.receipt or {}, signature=desk.record.countersignature)
+    desk.market.countersign(agreement.id, body)
+
+
+def _phase_of(claim: Claim) -> Phase:
+    if claim.evidence.reason == Reason.OK:
+        return Phase.SUCCEEDED
+    return Phase.CANCELLED if claim.evidence.reason == Reason.STOPPED else Phase.FAILED
+
+
+def _ended(claim: Claim) -> str:
+    evidence = claim.evidence
+    usage = evidence.usage
+    ran = f"{usage.wall_ms / 1000:.2f} s, {usage.cpu_ms / 1000:.2f} s of processor, peak {usage.peak_memory_mib} MiB"
+    code = f"exit code {evidence.exit_code}" if evidence.exit_code is not None else "it never ran"
+    why = "" if evidence.reason in (Reason.OK, Reason.EXIT_NONZERO) else f"{words(evidence.reason)}; "
+    return f"{why}{code}; {ran}" if usage.wall_ms else f"{why}{code}"
+
+
+def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
+    """The market names the transaction that closed the lease; the chain says what it paid, and that it is closed.
+
+    NotYetOnChainError while the own endpoint has not seen it, IntegrityError if other than the signed amount was paid.
+    """
+    if not agreements.is_closed(agreement, desk.escrow.seat):
+        raise NotYetOnChainError("the escrow still holds the lease that the market calls closed")
+    transaction = wire.from_hex(view.settled_transaction or "0x", size=32, name="settledTransaction")
+    mined = desk.network.chain.receipt(transaction)
+    for event in desk.escrow.events_of(mined) if mined is not None else []:
+        match event:
+            case Settled(lease_id=agreement.id, kind=Kind.DONE | Kind.FAILED):
+                _settled(desk, event, wire.to_hex(transaction))
+                return
+            case Released(lease_id=agreement.id):
+                _released(desk, agreement, event, wire.to_hex(transaction))
+                return
+            case _:
+                continue
+    raise IntegrityError(f"settledTransaction: {view.settled_transaction} did not close this lease")
+
+
+def _settled(desk: Desk, event: Settled, transaction: str) -> None:
+    signed = (desk.record.receipt or {}).get("amount")
+    if signed is not None and str(event.paid) != signed:
+        raise IntegrityError(f"paid: the chain says {event.paid}, you signed {signed}", hint="suanli audit all")
+    desk.save(phase=Phase.SETTLED.value, paid=str(event.paid), fee=str(event.fee), transaction=transaction)
+    desk.tell(
+        "settled",
+        f"{desk.money(event.paid)} to the provider, {desk.money(event.fee)} to the market, the rest back",
+        paid=str(event.paid),
+        fee=str(event.fee),
+        transaction=transaction,
+    )
+
+
+def _released(desk: Desk, agreement: Agreement, event: Released, transaction: str) -> None:
+    desk.save(
+        phase=Phase.SETTLED.value,
+        reason=desk.record.reason or Reason.RELEASED.value,
+        paid=str(event.paid),
+        fee=str(fee_down(event.paid, agreement.lease.fee_bps)),
+        transaction=transaction,
+    )
+    penalty = f", {desk.money(event.penalty)} of its bond with it" if event.penalty else ""
+    desk.tell("failed", f"{words(Reason.RELEASED)}: the deposit is back{penalty}", reason=Reason.RELEASED.value)

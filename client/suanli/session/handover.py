@@ -1,0 +1,129 @@
+"""From the match to the hand-over: nothing leaves before papers, terms and chain have been found true."""
+
+from __future__ import annotations
+
+from suanli.jobs.record import Record
+from suanli.session import agreement as agreements
+from suanli.session import transfer
+from suanli.session.agreement import Agreement
+from suanli.session.desk import Desk
+from suanli_protocol import wire
+from suanli_protocol.documents import JobDocument
+from suanli_protocol.errors import IntegrityError, SuanliError
+from suanli_protocol.messages import Bid
+from suanli_protocol.reasons import Phase, Reason
+from suanli_protocol.units import format_bytes
+
+
+def slots_of(record: Record) -> tuple[str, ...]:
+    """What is to be handed over: the job, and its archive if it has one."""
+    return ("job", "inputs") if record.job and record.job.get("archive") else ("job",)
+
+
+def agree(desk: Desk, view: wire.LeaseView) -> tuple[Agreement, bool]:
+    """The agreement of a lease, and whether it keeps the consumer's conditions.
+
+    A breach before anything was sent is answered by a stop on the chain and raised; one that is stopped already is
+    followed to its end, so that the deposit comes back.
+    """
+    agreement = agreements.read_agreement(view, desk.domain, desk.signer.address)
+    agreements.check_bid(agreement, wire.paper_from_json(Bid, desk.record.bid))
+    try:
+        agreements.check_terms(agreement)
+    except IntegrityError as breach:
+        if view.state == "open" and not desk.record.delivered:
+            _veto(desk, agreement, breach)
+            raise
+        return agreement, False
+    return agreement, True
+
+
+def _veto(desk: Desk, agreement: Agreement, breach: IntegrityError) -> None:
+    """Stops a lease that breaks the consumer's conditions: nothing was sent, nothing is billable."""
+    desk.tell("notice", f"refused before anything was sent: {breach.detail}")
+    try:
+        progress = agreements.progress_of(agreement, desk.escrow.seat, None)
+        desk.escrow.stop(desk.signer, agreement.lease, agreement.clauses, progress)
+    except SuanliError as error:
+        breach.hint = f"the lease could not be stopped either: {error.detail}"
+        return
+    desk.save(detail=breach.detail)
+    breach.hint = (
+        f"the lease was stopped on the chain; `suanli wait {desk.record.short}` brings the deposit back.\n"
+        "The job's folder holds the proof against the market"
+    )
+
+
+def note_lease(desk: Desk, agreement: Agreement) -> None:
+    """Records and tells, once, what the job was leased on."""
+    lease, clauses, record = agreement.lease, agreement.clauses, desk.record
+    is_first = not record.number
+    phase = Phase.LEASED.value if record.phase in ("new", "queued") else record.phase
+    attributes = agreement.attributes
+    desk.save(number=agreement.number, provider=agreement.offer.provider, attributes=attributes.to_json(), phase=phase)
+    if not is_first:
+        return
+    place = f" ({attributes.region})" if attributes.region else ""
+    desk.tell(
+        "leased",
+        f"lease {agreement.number} on {attributes.name}{place} at {desk.money(clauses.rate)}/h, "
+        f"{desk.money(lease.deposit)} locked",
+        lease=record.lease,
+        number=agreement.number,
+        provider=agreement.offer.provider,
+        rate=str(clauses.rate),
+        price=str(lease.price),
+        deposit=str(lease.deposit),
+    )
+
+
+def hand_over(desk: Desk, agreement: Agreement) -> None:
+    """Seals and uploads what the relay does not have yet, once the chain has this very lease, running and unpaid.
+
+    Sealed files are kept until the relay has signed for them, so that a second try sends the same bytes.
+    """
+    record, folder = desk.record, desk.folder
+    missing = [slot for slot in slots_of(record) if slot not in record.delivered]
+    if not missing or record.job is None:
+        return
+    agreements.check_on_chain(agreement, desk.escrow.seat)
+    desk.tell_once("checked", "checked", "offer, machine, terms and the chain's own word agree")
+    sizes: dict[str, int] = {}
+    for slot in missing:
+        sealed = folder / f"{slot}.sealed"
+        if slot == "job":
+            document = JobDocument.parse(record.job).canonical()
+            transfer.seal_job(document, agreement.encryption_key, agreement.id, sealed)
+        else:
+            transfer.seal_archive(folder / "inputs.tar", agreement.encryption_key, agreement.id, sealed)
+        transfer.upload(desk.market, desk.domain, agreement.id, slot, sealed)
+        sizes[slot] = sealed.stat().st_size
+        desk.save(delivered=[*record.delivered, slot])
+        sealed.unlink(missing_ok=True)
+    (folder / "inputs.tar").unlink(missing_ok=True)
+    total = format_bytes(sum(sizes.values()))
+    desk.tell("sent", f"{' and '.join(sizes)} sealed to the provider's key, {total}", sizes=sizes)
+
+
+def cancel(desk: Desk) -> None:
+    """Stops the lease on the chain by its own word, not the market's."""
+    view = desk.market.lease(wire.from_hex(desk.record.lease))
+    agreement = agreements.read_agreement(view, desk.domain, desk.signer.address)
+    if view.state != "open":
+        return
+    progress = agreements.progress_of(agreement, desk.escrow.seat, view.stopped_at)
+    desk.escrow.stop(desk.signer, agreement.lease, agreement.clauses, progress)
+    desk.tell("stopped", "the lease is stopped on the chain: nothing later is billable")
+
+
+def withdraw(desk: Desk) -> None:
+    """Takes a queued bid off the market's book."""
+    if desk.record.phase == "queued":
+        desk.market.withdraw_bid(wire.from_hex(desk.record.bid_hash))
+    end_unleased(desk, Phase.CANCELLED, Reason.STOPPED, "the bid was taken back before there was a lease")
+
+
+def end_unleased(desk: Desk, phase: Phase, reason: str, detail: str) -> None:
+    """The end of a job that never had a lease."""
+    desk.save(phase=phase.value, reason=str(reason), detail=detail)
+    desk.tell(phase.value, detail, reason=str(reason))

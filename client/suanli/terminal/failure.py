@@ -1,0 +1,99 @@
+"""The one place where an error becomes words on stderr and an exit status.
+
+Statuses: 0 ok, 1 bug, 2 usage, 3 key, 4 no matching offer, 5 money, 6 chain, 7 market or provider unreachable, 8 timed
+out, 100 job failed, 101 not finished, 102 not found, 103 cancelled, 104 provider's fault, 130 interrupted. The errors
+of `suanli_protocol.errors` carry theirs; commands end with the job's own by `ctx.exit`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import traceback
+
+import click
+
+from suanli.terminal.console import Console, style
+from suanli_protocol.errors import SuanliError, UsageError
+
+JOB_FAILED = 100
+NOT_FINISHED = 101
+CANCELLED = 103
+PROVIDER_FAULT = 104
+INTERRUPTED = 130
+
+
+class DetachedError(SuanliError):
+    """The person pressed Ctrl-C: the command detaches, the job goes on."""
+
+    code, title, exit_status, retryable = "interrupted", "Detached", INTERRUPTED, True
+
+
+def exit_status(command: click.Command, arguments: list[str]) -> int:
+    """Runs a command, tells its error if it has one, and returns the status to exit with."""
+    console = Console()
+    try:
+        status = command.main(arguments, prog_name="suanli", standalone_mode=False, obj=console)
+        return status if isinstance(status, int) else 0
+    except SuanliError as error:
+        tell(error, console)
+        return error.exit_status
+    except click.ClickException as error:
+        _tell_usage(error, console, arguments)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        tell(DetachedError("interrupted", hint="nothing was stopped; `suanli ps` lists your jobs"), console)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: not an error of ours
+        return 0
+    except OSError as error:
+        tell(_of_system(error), console)
+        return 2
+    except Exception as error:
+        _tell_bug(error, console)
+        return 1
+
+
+def tell(error: SuanliError, console: Console) -> None:
+    """The error on stderr: what, why, and what to change; a problem object under --json."""
+    if console.json:
+        click.echo(json.dumps(error.as_problem(), ensure_ascii=False), err=True)
+        return
+    calm = isinstance(error, DetachedError)
+    head = style("Detached" if calm else "Error", "yellow" if calm else "red", bold=True)
+    click.echo(f"{head}{_hang(error.detail, 5 if not calm else 8)}", err=True)
+    if not calm:
+        click.echo(style(f"       {error.title} ({error.code})", dim=True), err=True)
+    if error.hint:
+        click.echo(f"{style('Try', bold=True)}{_hang(error.hint, 3)}", err=True)
+    if console.verbose > 1:
+        traceback.print_exc(file=sys.stderr)
+
+
+def _hang(text: str, used: int) -> str:
+    lines = text.splitlines() or [""]
+    first = " " * max(1, 7 - used) + lines[0]
+    return "\n".join([first, *(textwrap.indent(line, "       ") for line in lines[1:])])
+
+
+def _of_system(error: OSError) -> SuanliError:
+    what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    hints = {28: "free some space on that disk", 13: "check the permissions of that path"}
+    return UsageError(what, hint=hints.get(error.errno or 0, ""), code="system")
+
+
+def _tell_usage(error: click.ClickException, console: Console, arguments: list[str]) -> None:
+    console.json = console.json or "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+    ctx = getattr(error, "ctx", None)
+    hint = f"`{ctx.command_path} --help` says more" if ctx is not None else ""
+    tell(UsageError(error.format_message(), hint=hint), console)
+
+
+def _tell_bug(error: Exception, console: Console) -> None:
+    bug = SuanliError(f"{type(error).__name__}: {error}", hint="run it again with -v and report what it prints")
+    tell(bug, console)
+    if console.verbose:
+        traceback.print_exc(file=sys.stderr)

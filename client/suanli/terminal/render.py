@@ -1,0 +1,376 @@
+"""All that is drawn: plans, tables, receipts. Calm and aligned; rich is imported here and nowhere else."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from shlex import join
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console as Rich
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from suanli.jobs.record import Record
+from suanli.session.joblog import for_terminal
+from suanli.session.outcome import words
+from suanli_protocol.capacity import Lanes
+from suanli_protocol.lease import fee_down
+from suanli_protocol.units import (
+    format_bytes,
+    format_cores,
+    format_duration,
+    format_mib,
+    format_money,
+)
+
+if TYPE_CHECKING:
+    from suanli.plan import Plan
+    from suanli_protocol import wire
+
+LABEL = "grey58"
+_BLANKS = re.compile(r"\s+((?:\x1b\[[0-9;]*m)*)$")
+_COLOURS = {"succeeded": "green", "settled": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+def _rich(*, err: bool) -> Rich:
+    stream = sys.stderr if err else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else 140
+    return Rich(file=stream, highlight=False, markup=False, emoji=False, width=width)
+
+
+def show(drawing: RenderableType, *, err: bool = False) -> None:
+    """Draws on stdout, or on stderr, without blanks at the ends of lines."""
+    rich = _rich(err=err)
+    with rich.capture() as capture:
+        rich.print(drawing)
+    for line in capture.get().splitlines():
+        click.echo(_BLANKS.sub(r"\1", line), err=err, color=rich.is_terminal)
+
+
+def text(drawing: RenderableType, *, width: int = 100) -> str:
+    """The drawing as plain text."""
+    out = io.StringIO()
+    Rich(file=out, width=width, highlight=False, markup=False, emoji=False, no_color=True).print(drawing)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def safe(value: object) -> str:
+    """A stranger's text in one line that cannot steer the terminal."""
+    return " ".join(for_terminal(str(value).encode()).split())
+
+
+def shortened(words: str, size: int) -> str:
+    """The words, cut where they are too long."""
+    return words if len(words) <= size else words[: size - 1] + "…"
+
+
+def pairs(rows: Iterable[tuple[str, str | Text] | tuple[str, str | Text, str]]) -> RenderableType:
+    """Label, value, remark; aligned."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=LABEL, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(style=LABEL, overflow="fold")
+    for label, value, *remark in rows:
+        table.add_row(label, value, *(remark or [""]))
+    return table
+
+
+def money_rows(rows: Sequence[tuple[str, str, str]]) -> RenderableType:
+    """Label, amount (aligned by its point), remark."""
+    texts = aligned([text for _, text, _ in rows])
+    rows = [(label, text, remark) for (label, _, remark), text in zip(rows, texts, strict=True)]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=LABEL, no_wrap=True, min_width=10)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style=LABEL, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def aligned(amounts: Sequence[str]) -> list[str]:
+    """Amounts of one currency with equally many decimals, so that their points stand below each other."""
+    parts = [text.partition(" ") for text in amounts]
+    places = max((len(number.partition(".")[2]) for number, _, _ in parts), default=0)
+    return [f"{_padded(number, places)}{gap}{symbol}" for number, gap, symbol in parts]
+
+
+def _padded(number: str, places: int) -> str:
+    whole, _, fraction = number.partition(".")
+    return f"{whole}.{fraction.ljust(places, '0')}" if places else whole
+
+
+def listing(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()
+) -> RenderableType:
+    """A table with a quiet head and no lines."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=LABEL, border_style="grey35")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def titled(title: str, *parts: RenderableType) -> RenderableType:
+    """Parts under a title, indented, with air between."""
+    spaced: list[RenderableType] = []
+    for part in parts:
+        spaced += [Padding(part, (0, 0, 1, 2))]
+    return Group(Text(""), Text(title, style="bold"), Text(""), *spaced)
+
+
+def phase(word: str) -> Text:
+    """A phase in its colour."""
+    return Text(word, style=_COLOURS.get(word, ""))
+
+
+# The plan
+
+
+def plan(item: Plan) -> RenderableType:
+    """What was asked, where it could run, what it can cost, what happens if it fails."""
+    parts: list[RenderableType] = [pairs(_asked(item))]
+    if item.choices:
+        parts += [_choices(item), money_rows(_costs(item)), _on_failure(item)]
+    else:
+        parts.append(rejections(item.rejections, item.considered))
+    return titled("Plan", *parts)
+
+
+def _asked(item: Plan) -> list[tuple[str, str]]:
+    job, manifest = item.job, item.draft.bundle.manifest
+    rows = [("job", safe(job.title)), ("needs", needs(job.resources.lanes, job.timeouts.execution))]
+    if manifest is not None:
+        noun = "file" if manifest.files == 1 else "files"
+        digest = manifest.sha256.removeprefix("0x")[:16]
+        rows.append(("travels", f"{manifest.files} {noun}, {format_bytes(manifest.unpacked)}, sha256 {digest}…"))
+    wishes = [f"Python {job.python}"] if job.python else []
+    wishes += ["an environment from hashed requirements"] if job.requirements else []
+    wishes += [f"in {' or '.join(job.regions)}"] if job.regions else []
+    rows.append(("also", ", ".join([*wishes, "sandbox tier B or better, no network"])))
+    rows.append(("market", f"{safe(item.info.name)}, {item.info.address}"))
+    return rows
+
+
+def needs(lanes: Lanes, seconds: int) -> str:
+    """A requirement in words."""
+    cores = format_cores(lanes.cpu_milli)
+    return (
+        f"{cores} {'core' if cores == '1' else 'cores'}, {format_mib(lanes.memory_mib)} memory, "
+        f"{format_mib(lanes.disk_mib)} disk, for {format_duration(seconds)} at most"
+    )
+
+
+def _choices(item: Plan) -> RenderableType:
+    labels = ("chosen", "runner-up")
+    shown = item.choices[: len(labels)]
+    rates = aligned([item.money(choice.rate) for choice in shown])
+    most = aligned([item.money(choice.most) for choice in shown])
+    rows = [
+        (label, safe(choice.name), safe(choice.region) or "–", rate, total, choice.offer.provider)
+        for label, choice, rate, total in zip(labels, shown, rates, most, strict=False)
+    ]
+    table = listing(("", "provider", "region", "per hour", "at most", "address"), rows, right=("per hour", "at most"))
+    more = f"{len(item.choices)} of {item.considered} open offers fit"
+    return Group(Text(more, style=LABEL), Text(""), table)
+
+
+def _costs(item: Plan) -> list[tuple[str, str, str]]:
+    chosen, money = item.chosen, item.money
+    billed = "by the second for what is reserved" if item.job.billing == "capacity" else "by what is used"
+    least = format_duration(chosen.offer.min_seconds)
+    free = f"of {money(item.free)} free" if item.free is not None else "your account was not looked at"
+    return [
+        (
+            "price",
+            money(chosen.price),
+            f"for all of {format_duration(chosen.seconds)}; billed {billed}, {least} at least",
+        ),
+        ("market fee", money(chosen.fee), f"{item.bid.fee_bps / 100:g} % of what is paid"),
+        ("gas", money(0), "of open and settle: the market pays it"),
+        ("at most", money(item.budget), "the budget: the escrow cannot pay more"),
+        ("stake", money(chosen.stake), "comes back"),
+        ("locked", money(chosen.deposit), f"until it is settled, {free}"),
+    ]
+
+
+def _on_failure(item: Plan) -> RenderableType:
+    queue = format_duration(item.job.timeouts.queue)
+    return Text(
+        f"If your command fails, the time it used is paid. If the provider fails, nothing is.\n"
+        f"Without a match within {queue}, nothing is. The rest always comes back at settlement.",
+        style=LABEL,
+    )
+
+
+def rejections(found: Sequence[wire.Rejection], considered: int) -> RenderableType:
+    """Which condition rejects how many offers, and what to change."""
+    if not considered:
+        return Text("The market has no open offer.")
+    rows = [(f"{item.offers} of {considered}", safe(item.detail or item.condition), safe(item.hint)) for item in found]
+    return listing(("offers", "why not", "what would help"), rows)
+
+
+# Offers
+
+
+def offers(views: Sequence[tuple[wire.OfferView, Lanes, Sequence[int]]], symbol: str, decimals: int) -> RenderableType:
+    """The book: free capacity and prices per hour."""
+    rows = [
+        (
+            safe(view.attributes.get("name", "")),
+            safe(view.attributes.get("region", "")) or "–",
+            format_cores(free.cpu_milli),
+            format_mib(free.memory_mib),
+            format_mib(free.disk_mib),
+            format_money(prices[0], decimals),
+            format_money(prices[1], decimals),
+            format_money(prices[3], decimals),
+            safe(view.attributes.get("sandbox", "")),
+            str(view.offer.get("provider", "")),
+        )
+        for view, free, prices in views
+    ]
+    columns = ("provider", "region", "cores free", "memory", "disk", "core/h", "GiB/h", "disk GiB/h", "tier", "address")
+    right = ("cores free", "memory", "disk", "core/h", "GiB/h", "disk GiB/h")
+    foot = Text(f"prices in {symbol} an hour: a core, a GiB of memory, a GiB of disk", style=LABEL)
+    return Group(listing(columns, rows, right=right), Text(""), foot)
+
+
+# Jobs
+
+
+def jobs(records: Sequence[Record]) -> RenderableType:
+    """One line a job."""
+    costs = aligned([_cost(record) for record in records])
+    rows = [
+        (
+            record.short,
+            str(record.number) if record.number else "–",
+            phase(record.phase) if record.phase != "settled" else _settled(record),
+            shortened(safe(record.name or record.plan.get("title", "") or "–"), 40),
+            safe((record.attributes or {}).get("name", "")) or "–",
+            cost if record.paid else f"≤ {cost}",
+            ago(record.created_at),
+        )
+        for record, cost in zip(records, costs, strict=True)
+    ]
+    return listing(("id", "lease", "state", "job", "provider", "cost", "when"), rows, right=("lease", "cost"))
+
+
+def _cost(record: Record) -> str:
+    """What was paid with its fee, or the budget while that is open."""
+    return amount(record, int(record.paid) + int(record.fee or 0) if record.paid else record.bid["budget"])
+
+
+def _settled(record: Record) -> Text:
+    how = "ok" if record.reason == "ok" else record.reason.replace("_", " ")
+    return Text(f"settled, {how}" if how else "settled", style="green" if record.reason == "ok" else "red")
+
+
+def amount(record: Record, base_units: str | int) -> str:
+    """An amount of the job's currency."""
+    return f"{format_money(int(base_units), record.decimals)} {record.symbol}"
+
+
+def ago(at: int) -> str:
+    """How long ago a second of Unix UTC was, roughly."""
+    seconds = max(0, int(time.time()) - at)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def local_time(at: int) -> str:
+    """A second of Unix UTC in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
+
+
+def job(record: Record) -> RenderableType:
+    """Everything about one job."""
+    bid = record.bid
+    rows: list[tuple[str, str | Text]] = [
+        ("id", record.id),
+        ("state", phase(record.phase)),
+    ]
+    if record.reason:
+        rows.append(("why", f"{words(record.reason)} ({record.reason})"))
+    if record.detail:
+        rows.append(("detail", safe(record.detail)))
+    rows += [("job", safe(_command(record))), ("submitted", local_time(record.created_at))]
+    rows.append(("needs", needs(Lanes.unpack(int(bid["need"])), bid["maxSeconds"])))
+    rows.append(("limits", f"{amount(record, bid['maxRate'])}/h, {amount(record, bid['budget'])} in total"))
+    if record.lease:
+        rows += [("lease", f"{record.number}  {record.lease}"), ("provider", _provider(record))]
+    for file in record.output_files:
+        rows.append(("output", f"{safe(file['path'])}  {format_bytes(int(file['size']))}"))
+    if record.output_dir:
+        rows.append(("in", record.output_dir))
+    if record.unchecked:
+        rows.append(("unchecked", "; ".join(record.unchecked)))
+    rows += [("market", f"{record.market}  {bid['market']}"), ("escrow", f"{record.escrow} on chain {record.chain_id}")]
+    parts: list[RenderableType] = [pairs(rows)]
+    if record.evidence:
+        parts.append(money_rows(bill(record)))
+    return titled(safe(record.name or record.short), *parts)
+
+
+def _command(record: Record) -> str:
+    command = (record.job or {}).get("command", {})
+    return command.get("shell") or join(command.get("argv", [])) or "(its document lies on another machine)"
+
+
+def _provider(record: Record) -> str:
+    attributes = record.attributes or {}
+    region = f" ({safe(attributes['region'])})" if attributes.get("region") else ""
+    return f"{safe(attributes.get('name', ''))}{region}  {record.provider}"
+
+
+def receipt(record: Record) -> RenderableType:
+    """The end of a run: what ran where, how long, what it cost."""
+    evidence: dict[str, Any] = record.evidence or {}
+    usage = evidence.get("usage", {})
+    rows: list[tuple[str, str]] = [
+        ("ran", f"{safe(record.name or record.plan.get('title', '') or record.short)} on {_provider(record)}"),
+        (
+            "used",
+            f"{usage.get('wallMs', 0) / 1000:.2f} s, {usage.get('cpuMs', 0) / 1000:.2f} s of processor, "
+            f"peak {usage.get('peakMemoryMib', 0)} MiB; billed {format_duration(evidence.get('billedSeconds', 0))}",
+        ),
+    ]
+    if record.output_files:
+        rows.append(
+            ("outputs", f"{len(record.output_files)} in {record.output_dir or 'the store; `suanli get` unpacks'}")
+        )
+    if record.unchecked:
+        rows.append(("unchecked", "; ".join(record.unchecked)))
+    return titled(f"Receipt of lease {record.number}", pairs(rows), money_rows(bill(record)))
+
+
+def bill(record: Record) -> list[tuple[str, str, str]]:
+    """Price, market fee, gas and what comes back, as separate rows."""
+    signed = int((record.receipt or {}).get("amount", 0))
+    is_paid = record.phase == "settled" and bool(record.paid)
+    paid = int(record.paid) if is_paid else signed
+    fee = int(record.fee) if is_paid else fee_down(signed, record.bid["feeBps"])
+    locked = int(record.plan.get("locked", 0))
+    rows = [
+        ("price", amount(record, paid), "to the provider" if is_paid else "signed by both, not settled yet"),
+        ("market fee", amount(record, fee), ""),
+        ("gas", amount(record, 0), "of open and settle: the market paid it"),
+        ("total", amount(record, paid + fee), ""),
+    ]
+    if locked:
+        rows.append(("back", amount(record, locked - paid - fee), f"of {amount(record, locked)} locked"))
+    return rows

@@ -1,0 +1,83 @@
+"""A terminal, or a pipe, as a watcher of a session: phases on stderr, the job's own output where the job wrote it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import threading
+import time
+
+from suanli.jobs.record import Record
+from suanli.session.joblog import for_terminal
+from suanli.session.progress import Change
+from suanli.terminal.console import Console, style
+from suanli_protocol.documents import LogLine
+
+_COLOURS = {"succeeded": "green", "settled": "green", "failed": "red", "cancelled": "yellow", "notice": "yellow"}
+
+
+class Screen:
+    """Prints changes and lines as they come. `jsonl` prints both as JSON lines on stdout instead."""
+
+    def __init__(self, console: Console, *, jsonl: bool = False, phases: bool = True, log: bool = True) -> None:
+        self._console, self._jsonl, self._phases, self._log = console, jsonl, phases, log
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._at_line_start = True
+
+    def changed(self, record: Record, change: Change) -> None:
+        """One aligned line a step."""
+        if self._jsonl:
+            self._line({"kind": change.kind, "job": record.id, "at": change.at, "text": change.text, **change.figures})
+            return
+        if not self._phases or self._console.quiet:
+            return
+        with self._lock:
+            self._fresh_line()
+            word = style(f"{change.kind:<10}", _COLOURS.get(change.kind), bold=change.kind in _COLOURS)
+            passed = style(f"{time.monotonic() - self._began:6.1f} s", dim=True)
+            sys.stderr.write(f"{passed}  {word} {for_terminal(change.text.encode())}\n")
+            sys.stderr.flush()
+
+    def lines(self, record: Record, lines: list[LogLine]) -> None:
+        """stdout to stdout, stderr to stderr, what the provider says of the setup dimly to stderr."""
+        for line in lines if self._log else ():
+            if self._jsonl:
+                text = for_terminal(line.content)
+                data = base64.b64encode(line.content).decode()
+                figures = {"source": line.source, "text": text, "data": data, "atMs": line.at_ms}
+                self._line({"kind": "log", "job": record.id, **figures})
+            elif line.source in ("stdout", "stderr"):
+                self._write(line)
+            elif not self._console.quiet:
+                self._dim(line)
+
+    def _write(self, line: LogLine) -> None:
+        is_error = line.source == "stderr" or self._console.json
+        stream = sys.stderr if is_error else sys.stdout
+        with self._lock:
+            if stream.isatty():
+                stream.write(for_terminal(line.content))
+            else:
+                stream.buffer.write(line.content)
+            stream.flush()
+            if stream.isatty():
+                self._at_line_start = line.content.endswith(b"\n")
+
+    def _dim(self, line: LogLine) -> None:
+        with self._lock:
+            self._fresh_line()
+            for part in for_terminal(line.content).splitlines():
+                sys.stderr.write(style(f"          {line.source:<10} {part}", dim=True) + "\n")
+            sys.stderr.flush()
+
+    def _fresh_line(self) -> None:
+        if not self._at_line_start:
+            sys.stderr.write("\n")
+            self._at_line_start = True
+
+    def _line(self, value: dict[str, object]) -> None:
+        with self._lock:
+            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
