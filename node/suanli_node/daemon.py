@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from suanli_node.engine.runs import write_json
 from suanli_node.identity import Identity
-from suanli_node.lease_desk import LeaseDesk
-from suanli_node.publisher import Publisher
+from suanli_node.leases.desk import LeaseDesk
 from suanli_node.retry import pauses
-from suanli_node.runs import write_json
 from suanli_node.settings import StateFolder
+from suanli_node.supply.publisher import Publisher
 from suanli_protocol.errors import ChainError, ConfigurationError, MarketError, ProtocolError, SuanliError
 from suanli_protocol.market_client import MarketClient
 

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from suanli_node.bubblewrap import Bubblewrap
-from suanli_node.environment import PackageIndex
-from suanli_node.executor import Executor, HostCapacity
+from suanli_node.engine.environment import PackageIndex
+from suanli_node.engine.executor import Executor, HostCapacity
+from suanli_node.engine.namespace import StateFolder as EngineFolder
 from suanli_node.identity import ChainFacts, identify
-from suanli_node.inventory import take_inventory
-from suanli_node.namespace import StateFolder as EngineFolder
-from suanli_node.selftest import selftest
+from suanli_node.sandbox.bubblewrap import Bubblewrap
+from suanli_node.sandbox.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
+from suanli_node.supply.inventory import take_inventory
 from suanli_protocol import keystore
 from suanli_protocol.chain import Chain
 from suanli_protocol.errors import ConfigurationError, SuanliError

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from suanli_node.runs import write_json
+from suanli_node.engine.runs import write_json
 from suanli_protocol import wire
 from suanli_protocol.chain import Chain
 from suanli_protocol.devnet import DEVNET_CHAIN_IDS

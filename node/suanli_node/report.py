@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from suanli_node.lease_record import LeaseRecord, stored_leases
+from suanli_node.leases.record import LeaseRecord, stored_leases
 from suanli_node.settings import StateFolder
 from suanli_node.shutdown import daemon_pid
 from suanli_protocol.errors import NotFoundError, SuanliError

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from suanli_node.background import Background
-from suanli_node.lease_record import LeaseFolder
-from suanli_node.runlog import LogEntry
-from suanli_node.runs import RunSpec, RunStatus
-from suanli_node.verification import Assignment, ReadSeat
-from suanli_node.workshop import Collection, Say
+from suanli_node.engine.runlog import LogEntry
+from suanli_node.engine.runs import RunSpec, RunStatus
+from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.verification import Assignment, ReadSeat
+from suanli_node.leases.workshop import Collection, Say
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Domain, Signer
 
 if TYPE_CHECKING:
-    from suanli_node.lease_run import LeaseRun
+    from suanli_node.leases.run import LeaseRun
 
 
 class Runner(Protocol):

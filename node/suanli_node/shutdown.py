@@ -9,8 +9,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from suanli_node.executor import Executor
-from suanli_node.namespace import StateFolder as EngineFolder
+from suanli_node.engine.executor import Executor
+from suanli_node.engine.namespace import StateFolder as EngineFolder
 from suanli_node.settings import StateFolder
 from suanli_protocol.errors import ConfigurationError, TimedOutError
 

@@ -20,21 +20,21 @@ from typing import Generic, TypeVar
 
 from suanli_node.background import Background
 from suanli_node.daemon import Daemon
-from suanli_node.environment import EnvironmentStore, PackageIndex
-from suanli_node.executor import Executor, HostCapacity
-from suanli_node.funds import fund_bonds
+from suanli_node.engine.environment import EnvironmentStore, PackageIndex
+from suanli_node.engine.executor import Executor, HostCapacity
+from suanli_node.engine.namespace import StateFolder as EngineFolder
+from suanli_node.engine.runs import write_json
 from suanli_node.identity import ChainFacts, Identity, identify, pin
-from suanli_node.inventory import Inventory, limited, take_inventory
-from suanli_node.lease_desk import LeaseDesk
-from suanli_node.namespace import StateFolder as EngineFolder
-from suanli_node.offers import Terms
-from suanli_node.publisher import Publisher
+from suanli_node.leases.desk import LeaseDesk
+from suanli_node.leases.workshop import Workshop
 from suanli_node.retry import Halted, persist
-from suanli_node.runs import write_json
-from suanli_node.selftest import selftest
+from suanli_node.sandbox.selftest import selftest
 from suanli_node.services import Services
 from suanli_node.settings import Settings, StateFolder
-from suanli_node.workshop import Workshop
+from suanli_node.supply.funds import fund_bonds
+from suanli_node.supply.inventory import Inventory, limited, take_inventory
+from suanli_node.supply.offers import Terms
+from suanli_node.supply.publisher import Publisher
 from suanli_protocol import keystore
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.chain import Chain

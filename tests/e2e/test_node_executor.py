@@ -21,14 +21,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from suanli_node.bubblewrap import is_true_root
-from suanli_node.cgroup import group_name, own_groups
-from suanli_node.collect import CollectLimits, collect
-from suanli_node.environment import EnvironmentStore, PackageIndex
-from suanli_node.executor import Executor, HostCapacity
-from suanli_node.runlog import LogEntry, Source, read_log
-from suanli_node.runs import RunPhase, RunSpec, RunStatus
-from suanli_node.selftest import canaries, selftest
+from suanli_node.engine.collect import CollectLimits, collect
+from suanli_node.engine.environment import EnvironmentStore, PackageIndex
+from suanli_node.engine.executor import Executor, HostCapacity
+from suanli_node.engine.runlog import LogEntry, Source, read_log
+from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.sandbox.bubblewrap import is_true_root
+from suanli_node.sandbox.cgroup import group_name, own_groups
+from suanli_node.sandbox.selftest import canaries, selftest
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError
 
 pytestmark = pytest.mark.e2e
@@ -466,8 +466,8 @@ def test_supervisor_that_dies_takes_its_job_along(executor: Executor) -> None:
 DAEMON = """
 import sys, time
 from pathlib import Path
-from suanli_node.executor import Executor, HostCapacity
-from suanli_node.runs import RunSpec
+from suanli_node.engine.executor import Executor, HostCapacity
+from suanli_node.engine.runs import RunSpec
 executor = Executor.start_or_attach(Path(sys.argv[1]), HostCapacity(1000, 1024))
 executor.start(RunSpec("survivor", shell="echo before; while [ ! -e /work/go ]; do sleep 0.05; done; echo after"))
 print("started", flush=True)

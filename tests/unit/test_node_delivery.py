@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from suanli_node.delivery import SLOT, check_delivered, digested, seal_outputs
-from suanli_node.lease_record import LeaseFolder
+from suanli_node.leases.delivery import SLOT, check_delivered, digested, seal_outputs
+from suanli_node.leases.record import LeaseFolder
 from suanli_protocol import wire
 from suanli_protocol.archive import Source, UnpackLimits, unpack
 from suanli_protocol.documents import Outputs

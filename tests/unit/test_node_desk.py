@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from suanli_node import lease_desk
 from suanli_node.background import Background
-from suanli_node.lease_desk import LeaseDesk
-from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
-from suanli_node.runlog import LogEntry
-from suanli_node.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.engine.runlog import LogEntry
+from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.leases import desk as lease_desk
+from suanli_node.leases.desk import LeaseDesk
+from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
 from suanli_node.services import Services
 from suanli_node.settings import StateFolder
 from suanli_protocol import wire

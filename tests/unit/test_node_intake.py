@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from suanli_node.intake import Intake, RunRefusedError, consumer_key_of, requirements_of
-from suanli_node.lease_record import LeaseFolder
-from suanli_node.verification import read_assignment
+from suanli_node.leases.intake import Intake, RunRefusedError, consumer_key_of, requirements_of
+from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.verification import read_assignment
 from suanli_protocol.documents import ArchiveManifest, JobDocument
 from suanli_protocol.errors import NotFoundError, UnreachableError
 from suanli_protocol.reasons import Reason
@@ -219,7 +219,7 @@ def test_requirements_are_the_named_ones(tmp_path: Path) -> None:
 
 
 def test_the_lease_ends_before_the_job_could_begin(tmp_path: Path) -> None:
-    from suanli_node.workshop import spec_of
+    from suanli_node.leases.workshop import spec_of
 
     opened = an_opened_lease()
     assignment = read_assignment(opened.view, builders.provider().address, builders.a_domain())
@@ -234,7 +234,7 @@ def replace_execution(job: JobDocument, seconds: int) -> JobDocument:
 
 
 def test_two_commands_are_none(tmp_path: Path) -> None:
-    from suanli_node.workshop import spec_of
+    from suanli_node.leases.workshop import spec_of
 
     opened = an_opened_lease()
     assignment = read_assignment(opened.view, builders.provider().address, builders.a_domain())

@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from suanli_node import lease_run, meter
 from suanli_node.background import Background
-from suanli_node.delivery import seal_outputs
-from suanli_node.intake import RunRefusedError
-from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step
-from suanli_node.lease_run import LeaseRun
-from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
-from suanli_node.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.engine import meter
+from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
+from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.leases import run as lease_run
+from suanli_node.leases.delivery import seal_outputs
+from suanli_node.leases.intake import RunRefusedError
+from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
+from suanli_node.leases.run import LeaseRun
+from suanli_node.leases.verification import Assignment, read_assignment
+from suanli_node.leases.workshop import Collection, Say, spec_of
 from suanli_node.services import Services
-from suanli_node.verification import Assignment, read_assignment
-from suanli_node.workshop import Collection, Say, spec_of
 from suanli_protocol import wire
 from suanli_protocol.archive import Source as ArchiveSource
 from suanli_protocol.documents import Evidence, JobDocument

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from suanli_node.log_shipping import CHUNK_BYTES, Cut, LogShipper, append_to_ledger, read_ledger
+from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
+from suanli_node.leases.log_shipping import CHUNK_BYTES, Cut, LogShipper, append_to_ledger, read_ledger
 from suanli_node.retry import Halted
-from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_protocol import wire
 from suanli_protocol.documents import LogSummary, read_log_chunk
 from suanli_protocol.errors import MarketError, UnreachableError

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 from hashlib import sha256
 
-from suanli_node.meter import Sample, add, begin, usage
+from suanli_node.engine.meter import Sample, add, begin, usage
 from suanli_protocol.documents import Usage as UsageDocument
 
 SAMPLES = (Sample(0, 1, 10, 2), Sample(500, 400, 64, 3), Sample(900, 700, 32, 1))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from suanli_node.offers import SignedOffer, Terms, bond_needed_up, sign_offer, traits_of
-from suanli_node.publisher import Publisher, check_acknowledgement
+from suanli_node.supply.offers import SignedOffer, Terms, bond_needed_up, sign_offer, traits_of
+from suanli_node.supply.publisher import Publisher, check_acknowledgement
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes

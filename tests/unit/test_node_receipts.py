@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
-from suanli_node import meter
-from suanli_node.receipts import DONE, FAILED, Outcome, evidence_of, final_phase, receipt_of, sign_receipt, usage_of
-from suanli_node.runs import RunPhase, RunStatus
-from suanli_node.verification import Assignment, read_assignment
+from suanli_node.engine import meter
+from suanli_node.engine.runs import RunPhase, RunStatus
+from suanli_node.leases.receipts import (
+    DONE,
+    FAILED,
+    Outcome,
+    evidence_of,
+    final_phase,
+    receipt_of,
+    sign_receipt,
+    usage_of,
+)
+from suanli_node.leases.verification import Assignment, read_assignment
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, LogSummary, hex32
 from suanli_protocol.messages import Receipt

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from suanli_node.environment import PackageIndex, empty_name, environment_name
-from suanli_node.requirements import check_requirements
+from suanli_node.engine.environment import PackageIndex, empty_name, environment_name
+from suanli_node.engine.requirements import check_requirements
 from suanli_protocol.errors import ConfigurationError, ExecutionError
 
 HASH = "--hash=sha256:" + "ab" * 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from suanli_node.runlog import ENTRY_BYTES_MAX, FRAME, LineBuffer, LogWriter, Source, read_log
+from suanli_node.engine.runlog import ENTRY_BYTES_MAX, FRAME, LineBuffer, LogWriter, Source, read_log
 
 
 def test_entries_can_be_followed(tmp_path: Path) -> None:

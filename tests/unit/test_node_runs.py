@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from suanli_node.disk import DEPTH_MAX, disk_usage, remove_tree
-from suanli_node.inventory import limited, take_inventory
-from suanli_node.process_tree import measure, proportional_bytes
-from suanli_node.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
-from suanli_node.sandbox import Ending
-from suanli_node.selftest import canaries
-from suanli_node.supervisor import cell_of, verdict_of
+from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
+from suanli_node.engine.supervisor import cell_of, verdict_of
+from suanli_node.sandbox.disk import DEPTH_MAX, disk_usage, remove_tree
+from suanli_node.sandbox.interface import Ending
+from suanli_node.sandbox.process_tree import measure, proportional_bytes
+from suanli_node.sandbox.selftest import canaries
+from suanli_node.supply.inventory import limited, take_inventory
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError
 
 

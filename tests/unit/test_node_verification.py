@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from suanli_node.verification import (
+from suanli_node.leases.verification import (
     Assignment,
     NotYetOnChainError,
     OnChain,

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from suanli_node.environment import Prepared
-from suanli_node.intake import RunRefusedError
-from suanli_node.lease_record import LeaseFolder
-from suanli_node.runlog import Source
-from suanli_node.runs import RunFolder
-from suanli_node.verification import Assignment, read_assignment
-from suanli_node.workshop import Workshop
+from suanli_node.engine.environment import Prepared
+from suanli_node.engine.runlog import Source
+from suanli_node.engine.runs import RunFolder
+from suanli_node.leases.intake import RunRefusedError
+from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.verification import Assignment, read_assignment
+from suanli_node.leases.workshop import Workshop
 from suanli_protocol.documents import JobDocument, PythonEnvironment, hex32, sha256
 from suanli_protocol.errors import ExecutionError
 from suanli_protocol.reasons import Reason

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import uv
 
-from suanli_node.bubblewrap import limiting, system_mounts
-from suanli_node.disk import disk_usage, make_folder
-from suanli_node.requirements import check_requirements
+from suanli_node.engine.requirements import check_requirements
+from suanli_node.sandbox.bubblewrap import limiting, system_mounts
+from suanli_node.sandbox.disk import disk_usage, make_folder
 from suanli_protocol.errors import ConfigurationError, ExecutionError
 from suanli_protocol.reasons import Reason
 

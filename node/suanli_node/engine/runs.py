@@ -21,8 +21,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from suanli_node.disk import make_folder, remove_tree
-from suanli_node.meter import Usage
+from suanli_node.engine.meter import Usage
+from suanli_node.sandbox.disk import make_folder, remove_tree
 from suanli_protocol.errors import ExecutionError, NotFoundError
 from suanli_protocol.reasons import Reason
 

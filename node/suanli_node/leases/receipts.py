@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from suanli_node import meter
-from suanli_node.runs import RunStatus
-from suanli_node.verification import Assignment
+from suanli_node.engine import meter
+from suanli_node.engine.runs import RunStatus
+from suanli_node.leases.verification import Assignment
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, LogSummary, Outputs, Usage, hex32
 from suanli_protocol.messages import Receipt

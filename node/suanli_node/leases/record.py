@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from suanli_node.runs import RunSpec, RunStatus, write_json
+from suanli_node.engine.runs import RunSpec, RunStatus, write_json
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument, Outputs
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import ray
 
-from suanli_node.bubblewrap import Bubblewrap
-from suanli_node.cgroup import discard
-from suanli_node.environment import empty_name
-from suanli_node.namespace import ENVIRONMENTS, PYTHON
-from suanli_node.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
-from suanli_node.supervisor import MIB, supervise
+from suanli_node.engine.environment import empty_name
+from suanli_node.engine.namespace import ENVIRONMENTS, PYTHON
+from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
+from suanli_node.engine.supervisor import MIB, supervise
+from suanli_node.sandbox.bubblewrap import Bubblewrap
+from suanli_node.sandbox.cgroup import discard
 from suanli_protocol.errors import NotFoundError
 
 NAME, NAMESPACE = "agent", "suanli"

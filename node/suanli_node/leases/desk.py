@@ -11,12 +11,9 @@ from collections.abc import Callable
 from functools import partial
 
 from suanli_node.background import Background
-from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
-from suanli_node.lease_run import LeaseRun
-from suanli_node.retry import pauses
-from suanli_node.services import Services
-from suanli_node.settings import StateFolder
-from suanli_node.verification import (
+from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
+from suanli_node.leases.run import LeaseRun
+from suanli_node.leases.verification import (
     Assignment,
     NotYetOnChainError,
     OnChain,
@@ -24,6 +21,9 @@ from suanli_node.verification import (
     read_assignment,
     state_on_chain,
 )
+from suanli_node.retry import pauses
+from suanli_node.services import Services
+from suanli_node.settings import StateFolder
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError

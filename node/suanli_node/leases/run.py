@@ -12,16 +12,16 @@ import time
 from functools import partial
 from typing import assert_never
 
-from suanli_node.delivery import deliver
-from suanli_node.intake import Intake, RunRefusedError
-from suanli_node.lease_record import LeaseFolder, LeaseRecord, Step, present
-from suanli_node.log_shipping import LogShipper, Part, ReadLog
-from suanli_node.receipts import Outcome, evidence_of, final_phase, sign_receipt
+from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
+from suanli_node.engine.runs import RunSpec, RunStatus, write_json
+from suanli_node.leases.delivery import deliver
+from suanli_node.leases.intake import Intake, RunRefusedError
+from suanli_node.leases.log_shipping import LogShipper, Part, ReadLog
+from suanli_node.leases.receipts import Outcome, evidence_of, final_phase, sign_receipt
+from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, present
+from suanli_node.leases.verification import Assignment, OnChain, state_on_chain, stopped_at
 from suanli_node.retry import Halted, persist
-from suanli_node.runlog import LogEntry, LogWriter, Source, read_log
-from suanli_node.runs import RunSpec, RunStatus, write_json
 from suanli_node.services import Services
-from suanli_node.verification import Assignment, OnChain, state_on_chain, stopped_at
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from suanli_node.lease_record import LeaseFolder
+from suanli_node.leases.record import LeaseFolder
 from suanli_node.retry import persist
 from suanli_protocol import wire
 from suanli_protocol.archive import Source, pack

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from suanli_node.process_tree import TreeUsage
+from suanli_node.sandbox.process_tree import TreeUsage
 
 
 @dataclass(frozen=True)

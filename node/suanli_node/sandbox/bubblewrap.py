@@ -21,10 +21,10 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from suanli_node.cgroup import Cgroup, CgroupLimits, group_name
-from suanli_node.process_tree import TreeUsage, measure, signal_all
-from suanli_node.sandbox import Cell, Ending
-from suanli_node.seccomp import program
+from suanli_node.sandbox.cgroup import Cgroup, CgroupLimits, group_name
+from suanli_node.sandbox.interface import Cell, Ending
+from suanli_node.sandbox.process_tree import TreeUsage, measure, signal_all
+from suanli_node.sandbox.seccomp import program
 from suanli_protocol.errors import ConfigurationError, ExecutionError
 
 MIB = 2**20

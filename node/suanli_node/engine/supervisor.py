@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from suanli_node import meter
-from suanli_node.disk import DiskUsage, disk_usage
-from suanli_node.process_tree import TreeUsage, deleted_file_bytes, peak_bytes, proportional_bytes
-from suanli_node.runlog import LineBuffer, LogWriter, Source
-from suanli_node.runs import RunFolder, RunPhase, RunSpec, RunStatus
-from suanli_node.sandbox import Cell, Ending, Prisoner, Sandbox
+from suanli_node.engine import meter
+from suanli_node.engine.runlog import LineBuffer, LogWriter, Source
+from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus
+from suanli_node.sandbox.disk import DiskUsage, disk_usage
+from suanli_node.sandbox.interface import Cell, Ending, Prisoner, Sandbox
+from suanli_node.sandbox.process_tree import TreeUsage, deleted_file_bytes, peak_bytes, proportional_bytes
 from suanli_protocol.documents import canonical
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.reasons import Reason

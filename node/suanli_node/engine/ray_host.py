@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from suanli_node.namespace import RAY, RUNS, StateFolder, enter
-from suanli_node.process_tree import children
+from suanli_node.engine.namespace import RAY, RUNS, StateFolder, enter
+from suanli_node.sandbox.process_tree import children
 from suanli_protocol.errors import ExecutionError, SuanliError
 
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -36,7 +36,7 @@ class RayHost:
     def __init__(self, state: StateFolder, facts: dict[str, Any]) -> None:
         import ray
 
-        from suanli_node import agent
+        from suanli_node.engine import agent
 
         self._ray, self._state, self._facts = ray, state, facts
         self._agent: Any = (

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from suanli_node.collect import CollectLimits, collect
-from suanli_node.delivery import seal_outputs
-from suanli_node.environment import EnvironmentStore
-from suanli_node.intake import RunRefusedError, requirements_of
-from suanli_node.lease_record import LeaseFolder
-from suanli_node.runlog import Source
-from suanli_node.runs import RunFolder, RunSpec
-from suanli_node.verification import Assignment
+from suanli_node.engine.collect import CollectLimits, collect
+from suanli_node.engine.environment import EnvironmentStore
+from suanli_node.engine.runlog import Source
+from suanli_node.engine.runs import RunFolder, RunSpec
+from suanli_node.leases.delivery import seal_outputs
+from suanli_node.leases.intake import RunRefusedError, requirements_of
+from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.verification import Assignment
 from suanli_protocol.documents import DOCUMENT_BYTES_MAX, JobDocument, Outputs
 from suanli_protocol.errors import ExecutionError, SuanliError, UsageError
 from suanli_protocol.reasons import Reason

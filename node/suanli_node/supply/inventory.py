@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from suanli_node.cgroup import own_groups
+from suanli_node.sandbox.cgroup import own_groups
 from suanli_protocol.errors import ConfigurationError
 
 MIB = 2**20

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import from_json
 
-from suanli_node.lease_record import LeaseFolder
-from suanli_node.verification import Assignment
+from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.verification import Assignment
 from suanli_protocol.archive import UnpackLimits, unpack
 from suanli_protocol.documents import DOCUMENT_BYTES_MAX, ArchiveManifest, JobDocument, hex32, sha256
 from suanli_protocol.errors import ExecutionError, IntegrityError, NotFoundError, ProtocolError, SuanliError

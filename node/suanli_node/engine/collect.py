@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from suanli_node.disk import DEPTH_MAX, open_up
-from suanli_node.runs import RunFolder
+from suanli_node.engine.runs import RunFolder
+from suanli_node.sandbox.disk import DEPTH_MAX, open_up
 from suanli_protocol.archive import Source
 from suanli_protocol.errors import ExecutionError
 from suanli_protocol.reasons import Reason

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from suanli_node.offers import SignedOffer, Terms, build_offer, sign_offer
+from suanli_node.engine.runs import write_json
 from suanli_node.retry import pauses
-from suanli_node.runs import write_json
+from suanli_node.supply.offers import SignedOffer, Terms, build_offer, sign_offer
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes

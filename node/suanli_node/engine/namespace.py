@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from suanli_node.disk import make_folder
+from suanli_node.sandbox.disk import make_folder
 
 RUNS = Path("/run/suanli/runs")
 ENVIRONMENTS = Path("/run/suanli/environments")

@@ -20,13 +20,13 @@ from typing import Any, Self
 
 import psutil
 
-from suanli_node.bubblewrap import Bubblewrap, is_true_root
-from suanli_node.cgroup import discard
-from suanli_node.environment import EnvironmentStore
-from suanli_node.host_link import HostLink
-from suanli_node.namespace import StateFolder
-from suanli_node.runlog import LogEntry, read_log
-from suanli_node.runs import RunFolder, RunSpec, RunStatus, lost, write_json
+from suanli_node.engine.environment import EnvironmentStore
+from suanli_node.engine.host_link import HostLink
+from suanli_node.engine.namespace import StateFolder
+from suanli_node.engine.runlog import LogEntry, read_log
+from suanli_node.engine.runs import RunFolder, RunSpec, RunStatus, lost, write_json
+from suanli_node.sandbox.bubblewrap import Bubblewrap, is_true_root
+from suanli_node.sandbox.cgroup import discard
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 
 START_TIMEOUT_S = 90.0
@@ -247,6 +247,6 @@ def host_command(state: StateFolder, capacity: HostCapacity, mask: tuple[Path, .
             raise ConfigurationError(f"{path} shall be hidden from jobs but does not exist", hint="create it first")
         masks += ["--mask", str(path.resolve())]
     return [
-        sys.executable, "-I", "-m", "suanli_node.ray_host", "--state", str(state.path), "--keep", str(lock),
+        sys.executable, "-I", "-m", "suanli_node.engine.ray_host", "--state", str(state.path), "--keep", str(lock),
         "--cpus-milli", str(capacity.cpus_milli), "--memory-mib", str(capacity.memory_mib), *masks,
     ]  # fmt: skip

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from suanli_node.engine.runlog import FRAME, LogEntry, Source
 from suanli_node.retry import Halted, persist
-from suanli_node.runlog import FRAME, LogEntry, Source
 from suanli_protocol import wire
 from suanli_protocol.documents import LogLine, LogSummary, hex32, write_log_chunk
 

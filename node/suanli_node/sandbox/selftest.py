@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from suanli_node.executor import Executor
-from suanli_node.runs import RunSpec, RunStatus
+from suanli_node.engine.executor import Executor
+from suanli_node.engine.runs import RunSpec, RunStatus
 from suanli_protocol.errors import ConfigurationError
 from suanli_protocol.reasons import Reason
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suanli_node.offers import Terms, bond_needed_up
+from suanli_node.supply.offers import Terms, bond_needed_up
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import FundsError
 from suanli_protocol.escrow import Escrow

@@ -1,0 +1,1 @@
+"""A lease on its way through this node: verified, prepared, run, metered, signed."""

@@ -1,0 +1,1 @@
+"""What this node sells: its inventory, its offers, and the money behind them."""
