@@ -8,6 +8,7 @@ unknown, ill-typed or out-of-range member is a ProtocolError that names it.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -42,6 +43,7 @@ def from_hex(text: str, *, size: int | None = None, name: str = "value") -> byte
     return bytes.fromhex(text[2:])
 
 
+@cache
 def _bits(solidity: str) -> int:
     return int(solidity.removeprefix("uint"))
 
@@ -94,16 +96,23 @@ def read_address(value: Any, *, name: str = "address") -> str:
     return text
 
 
+@cache
+def _members(kind: type) -> dict[str, tuple[str, str]]:
+    """(field, Solidity type) by the name on the wire."""
+    return {to_camel(name): (name, solidity) for name, solidity in solidity_fields(kind)}
+
+
 def paper_to_json(paper: Message) -> Json:
     """A signed message as a JSON object."""
-    return {to_camel(name): _write(solidity, getattr(paper, name)) for name, solidity in solidity_fields(type(paper))}
+    members = _members(type(paper)).items()
+    return {key: _write(solidity, getattr(paper, name)) for key, (name, solidity) in members}
 
 
 def paper_from_json(kind: type[M], data: Any) -> M:
     """A signed message from hostile JSON; ProtocolError names the member that is wrong."""
     if not isinstance(data, dict):
         raise ProtocolError(f"{kind.__name__}: a JSON object is wanted")
-    members = {to_camel(name): (name, solidity) for name, solidity in solidity_fields(kind)}
+    members = _members(kind)
     for key in data:
         if key not in members:
             raise ProtocolError(f"{kind.__name__}: unknown member {key!r:.80}")

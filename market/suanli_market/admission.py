@@ -69,6 +69,7 @@ class Admission:
         self._log = log_
         self._terms = terms
         self._catch_up = catch_up
+        self._tip: Tip | None = None  # None: to be read from the tables
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
 
@@ -106,21 +107,22 @@ class Admission:
 
     def _process(self, jobs: list[_Job]) -> None:
         try:
-            changes, last_seq = self._admit(jobs)
-            self._keeper.apply(changes, last_seq=last_seq)
+            changes, self._tip = self._admit(jobs)
+            self._keeper.apply(changes, last_seq=self._tip.seq)
         except Exception as error:
             if not isinstance(error, SuanliError):
                 log.exception("a group of %d submissions failed", len(jobs))
             for job in jobs:
                 job.outcome = error
+            self._tip = None  # whether the group is on the disk is read again
         _resolve(jobs)
 
-    def _admit(self, jobs: list[_Job]) -> tuple[list[Change], int]:
+    def _admit(self, jobs: list[_Job]) -> tuple[list[Change], Tip]:
         """One group: judged outside the transaction, numbered and written inside it."""
         past = self._past(jobs)
         self._judge([job for job in jobs if past.admitted(job.submission) is None])
         with self._store.write() as session:
-            tip = tip_of(session)
+            tip = self._tip or tip_of(session)
             fresh: dict[tuple[EntryKind, bytes, int], list[_Job]] = {}
             for job in jobs:
                 self._settle_outcome(session, job, past, fresh)
@@ -207,9 +209,9 @@ class Admission:
 
     def _write(
         self, session: Session, tip: Tip, lines: list[Line], groups: list[list[_Job]]
-    ) -> tuple[list[Change], int]:
+    ) -> tuple[list[Change], Tip]:
         if not lines:
-            return [], tip.seq
+            return [], tip
         at = now_ms()
         tip, acks = self._log.append(session, tip, lines, at)
         changes: list[Change] = []
@@ -227,7 +229,7 @@ class Admission:
             elif isinstance(submission, Withdrawal):
                 changes.append(intake.withdraw(session, submission))
         intake.insert_papers(session, admitted, at)
-        return changes, tip.seq
+        return changes, tip
 
 
 def _seat_is_leased(session: Session, bid: BidPaper) -> bool:

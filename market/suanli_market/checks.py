@@ -9,7 +9,7 @@ from enum import IntEnum
 from suanli_market.papers import BidPaper, OfferPaper
 from suanli_protocol import errors
 from suanli_protocol.capacity import GUARD
-from suanli_protocol.documents import documents_digest
+from suanli_protocol.documents import documents_digest, sha256
 from suanli_protocol.errors import SignatureError, SuanliError
 from suanli_protocol.lease import BOND_BPS_MIN, Account, Refusal, fee_down
 from suanli_protocol.log import ReasonCode
@@ -75,7 +75,7 @@ def doubts_of_offer(offer: OfferPaper, account: Account, terms: MarketTerms, now
     """What speaks against an offer, in the order of checking."""
     paper = offer.paper
     yield from _signature_doubts(offer, terms)
-    if offer.attributes.digest() != paper.attributes:
+    if sha256(offer.document) != paper.attributes:
         yield Doubt(ReasonCode.ATTRIBUTES, "the attributes are not the document that the offer names by digest")
     if paper.market not in (ZERO_ADDRESS, terms.address):
         yield Doubt(Refusal.OTHER_MARKET, f"the offer is for market {paper.market}, this one is {terms.address}")

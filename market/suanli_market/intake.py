@@ -73,7 +73,7 @@ def _offer_row(paper: OfferPaper, seq: int, at: int) -> Row:
         "provider": paper.party,
         "paper": json.dumps(wire.paper_to_json(paper.paper)),
         "signature": wire.to_hex(paper.signature),
-        "attributes": paper.attributes.canonical().decode(),
+        "attributes": paper.document.decode(),
         "valid_until": paper.paper.valid_until,
         "received_at": at,
         "state": "open",

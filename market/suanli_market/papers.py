@@ -21,6 +21,7 @@ class OfferPaper:
     paper: Offer
     signature: bytes
     attributes: Attributes
+    document: bytes  # the attributes' canonical bytes
 
     @property
     def party(self) -> str:
@@ -56,7 +57,7 @@ def read_offer(body: wire.SignedOffer) -> OfferPaper:
     """From a hostile body; ProtocolError names what is malformed."""
     offer = wire.paper_from_json(Offer, body.offer)
     attributes = Attributes.parse(body.attributes)
-    return OfferPaper(struct_hash(offer), offer, bytes.fromhex(body.signature[2:]), attributes)
+    return OfferPaper(struct_hash(offer), offer, bytes.fromhex(body.signature[2:]), attributes, attributes.canonical())
 
 
 def read_bid(body: wire.SignedBid) -> BidPaper:
