@@ -42,7 +42,7 @@ GAS_MAX = 16_777_216  # of one transaction (EIP-7825)
 GAS_MARGIN = (6, 5)  # the estimate times 1.2
 TIP_FALLBACK_WEI = 10**9
 LOG_SPAN_BLOCKS = 2_000
-_POLL_S = (0.01, 0.5)
+_POLL_S = (0.002, 0.5)
 
 
 class Chain:

@@ -96,10 +96,15 @@ def read_address(value: Any, *, name: str = "address") -> str:
     return text
 
 
-@cache
-def _members(kind: type) -> dict[str, tuple[str, str]]:
+_MEMBERS: dict[type[Message], dict[str, tuple[str, str]]] = {}
+
+
+def _members(kind: type[Message]) -> dict[str, tuple[str, str]]:
     """(field, Solidity type) by the name on the wire."""
-    return {to_camel(name): (name, solidity) for name, solidity in solidity_fields(kind)}
+    found = _MEMBERS.get(kind)
+    if found is None:
+        found = _MEMBERS[kind] = {to_camel(name): (name, solidity) for name, solidity in solidity_fields(kind)}
+    return found
 
 
 def paper_to_json(paper: Message) -> Json:

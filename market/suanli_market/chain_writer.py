@@ -23,7 +23,7 @@ from suanli_market.store import Store
 from suanli_market.tables import BidRow, ChainTransactionRow, LeaseRow, MatchRow, OfferRow, ReceiptRow, RoundRow
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, SuanliError
-from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement
+from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement, TxReceipt
 from suanli_protocol.messages import Receipt
 from suanli_protocol.signing import Signer
 
@@ -165,16 +165,15 @@ class ChainWriter:
         intent = self._intend(batch, self._nonce)
         transaction = self._escrow.send(self._signer, batch.calldata, gas=batch.gas, nonce=self._nonce)
         self._nonce += 1
-        self._mark(intent, state="sent", hash_=transaction)
         try:
             receipt = self._escrow.wait(transaction, RECEIPT_TIMEOUT_S)
         except ChainRevertedError as error:
             self._give_back(intent, "failed", error.detail)
             self._limit = max(1, self._limit // 2)
             raise
-        self._mark(intent, state="mined", gas_used=receipt.gas_used, gas_price=receipt.effective_gas_price)
-        self._limit = min(BATCH_MAX, self._limit * 2)
         self._on_mined()
+        self._mark_mined(intent, receipt)
+        self._limit = min(BATCH_MAX, self._limit * 2)
 
     def _intend(self, batch: Batch, nonce: int) -> int:
         """Writes the intent down and ties its rows to it."""
@@ -193,14 +192,11 @@ class ChainWriter:
                 session.add(row)
             return intent.id or 0
 
-    def _mark(
-        self, intent: int, *, state: str, hash_: bytes | None = None, gas_used: int = 0, gas_price: int = 0
-    ) -> None:
+    def _mark_mined(self, intent: int, receipt: TxReceipt) -> None:
         with self._store.write() as session:
             row = session.get_one(ChainTransactionRow, intent)
-            row.state, row.gas_used, row.gas_price = state, gas_used, str(gas_price)
-            if hash_ is not None:
-                row.hash = wire.to_hex(hash_)
+            row.state, row.hash = "mined", wire.to_hex(receipt.transaction)
+            row.gas_used, row.gas_price = receipt.gas_used, str(receipt.effective_gas_price)
             session.add(row)
 
     def _give_back(self, intent: int, state: str, error: str) -> None:
@@ -224,7 +220,7 @@ class ChainWriter:
         with self._store.read() as session:
             rows = session.exec(
                 select(ChainTransactionRow)
-                .where(col(ChainTransactionRow.state).in_(("prepared", "sent")))
+                .where(ChainTransactionRow.state == "prepared")
                 .order_by(col(ChainTransactionRow.id))
             ).all()
         for row in rows:

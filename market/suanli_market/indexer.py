@@ -141,6 +141,7 @@ class Indexer:
             self._move(session, block, step.opened)
         self._cursor = _Cursor(block.number, block.hash, step.opened)
         self._keeper.advance(block, step.touched, step.changes)
+        self._keeper.refresh(step.touched or ())
         if events:
             self._active_until = time.monotonic() + RESTLESS_S
         return True

@@ -180,7 +180,7 @@ class EventRow(SQLModel, table=True):
 
 
 class ChainTransactionRow(SQLModel, table=True):
-    """The intent to send one transaction, written before it is sent. States: prepared, sent, mined, failed, dropped."""
+    """The intent to send one transaction, written before it is sent. States: prepared, mined, failed, dropped."""
 
     __tablename__ = "chain_transaction"
     id: int | None = Field(default=None, primary_key=True)
