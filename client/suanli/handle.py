@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suanli.jobs.record import Record
+from suanli.session import transfer
 from suanli.session.joblog import for_terminal, read_log_file
 from suanli.session.outcome import is_ended, status_of
 from suanli.session.progress import Silent, Watcher
-from suanli.session import transfer
 from suanli.session.session import Goal, Session, is_sent, is_settled
 from suanli_protocol import wire
 from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256

@@ -129,7 +129,7 @@ class Escrow:
         if held < amount:
             raise FundsError(
                 f"{signer.address} holds {held} base units of the token, {amount} were to be deposited",
-                hint="get tokens first; on a devnet: suanli wallet faucet",
+                hint="get tokens first; on a devnet: suanli wallet fund AMOUNT",
             )
         data = calldata("deposit(address,uint256)", account, amount)
         if self.token.allowance(signer.address, self.address) < amount:

@@ -172,10 +172,13 @@ def test_inputs_outputs_environment_and_usage_billing(ann: Consumer) -> None:
         "name: files\nworkdir: .\nenv: {WHO: you}\ninputs: [{source: ./data, path: /in/data}]\n"
         "outputs: [out/, metrics.json]\nbilling: usage\ntimeouts: {execution: 2m}\nmax_price: 0.50\nrun: |\n"
         '  set -e; test ! -e secret; mkdir out; cp /in/data/x.csv out/; printf "%s" "$WHO" > metrics.json\n'
-        '  echo direct > "$SUANLI_OUTPUT_DIR/direct.txt"; echo "env $SUANLI_LEASE_ID"\n'
+        '  echo direct > "$SUANLI_OUTPUT_DIR/direct.txt"; echo "env $SUANLI_JOB_ID $SUANLI_LEASE_ID"\n'
     )
     done = ann("run", "-y", "-f", "project/job.yaml", "-o", "res")
     assert done.status == 0, done.err
+    shown = ann("show", "files", "--json")
+    record = json.loads(shown.out)
+    assert f"env {record['id']} {record['lease']}" in done.out
     found = {str(path.relative_to(ann.home / "res")): path.read_text() for path in (ann.home / "res").rglob("*.*")}
     assert found["out/x.csv"] == "1,2\n"
     assert found["metrics.json"] == "you"

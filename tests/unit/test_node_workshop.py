@@ -97,7 +97,9 @@ def test_the_archive_goes_where_the_sandbox_looks(tmp_path: Path) -> None:
     assert (folder.work / "a").read_bytes() == b"1"
     assert (folder.inputs / "b").read_bytes() == b"2"
     assert list(folder.out.iterdir()) == []
-    assert (spec.argv, spec.env, spec.environment) == (("python", "-c", "print(6*7)"), {"A": "b"}, "")
+    assert (spec.argv, spec.env["A"], spec.environment) == (("python", "-c", "print(6*7)"), "b", "")
+    assert spec.env["SUANLI_LEASE_ID"] == "0x" + spec.lease_id
+    assert int(spec.env["SUANLI_DEADLINE"]) >= int(time.time()) + spec.seconds - 5
     assert (spec.cpus_milli, spec.memory_mib, spec.disk_mib) == (1000, 1024, 1024)
 
 

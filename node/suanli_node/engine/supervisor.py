@@ -242,7 +242,6 @@ def default_env(spec: RunSpec) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
-        "SUANLI_LEASE_ID": spec.lease_id,
         "SUANLI_OUTPUT_DIR": "/out",
     }
 

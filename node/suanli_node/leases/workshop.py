@@ -17,7 +17,7 @@ from suanli_node.leases.delivery import seal_outputs
 from suanli_node.leases.intake import RunRefusedError, requirements_of
 from suanli_node.leases.record import LeaseFolder
 from suanli_node.leases.verification import Assignment
-from suanli_protocol.documents import DOCUMENT_BYTES_MAX, JobDocument, Outputs
+from suanli_protocol.documents import DOCUMENT_BYTES_MAX, JobDocument, Outputs, hex32
 from suanli_protocol.errors import ExecutionError, SuanliError, UsageError
 from suanli_protocol.reasons import Reason
 
@@ -128,7 +128,7 @@ def spec_of(assignment: Assignment, job: JobDocument, environment: str, *, now: 
             lease_id=assignment.id.hex(),
             argv=job.command.argv,
             shell=job.command.shell,
-            env=job.env,
+            env={**job.env, **lease_env(assignment, ends_at=now + seconds)},
             environment=environment,
             cpus_milli=need.cpu_milli,
             memory_mib=need.memory_mib,
@@ -139,6 +139,18 @@ def spec_of(assignment: Assignment, job: JobDocument, environment: str, *, now: 
         )
     except ExecutionError as error:
         raise RunRefusedError(Reason.BAD_JOB, error.detail) from error
+
+
+def lease_env(assignment: Assignment, *, ends_at: int) -> dict[str, str]:
+    """What a job can know of its place; nothing that it sets itself takes the place of these."""
+    return {
+        "SUANLI_JOB_ID": hex32(assignment.bid.seat),
+        "SUANLI_LEASE_ID": hex32(assignment.id),
+        "SUANLI_NODE_RANK": "0",
+        "SUANLI_NODES": "1",
+        "SUANLI_NODE_IPS": "127.0.0.1",
+        "SUANLI_DEADLINE": str(ends_at),  # seconds of Unix UTC
+    }
 
 
 def place(unpacked: Path | None, folder: RunFolder) -> None:

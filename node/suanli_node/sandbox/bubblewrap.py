@@ -180,7 +180,10 @@ class _Start:
         return prisoner
 
     def _limits(self) -> dict[int, int]:
-        """Per-process limits. The one on processes counts what else our own user runs, so it waits for `_confine`."""
+        """Per-process limits. The one on processes counts what else our own user runs, so it waits for `_confine`.
+
+        A user of the run's own is limited above its control group: the group binds first, and tells when it did.
+        """
         cell = self._cell
         limits = {
             resource.RLIMIT_NOFILE: _OPEN_FILES,
@@ -191,7 +194,7 @@ class _Start:
             resource.RLIMIT_MSGQUEUE: 0,
         }
         if self._user is not None:
-            limits[resource.RLIMIT_NPROC] = hard_processes(cell.processes)
+            limits[resource.RLIMIT_NPROC] = hard_processes(hard_processes(cell.processes))  # above the group's limit
         return limits
 
     def _confine(self, init: int, group: Cgroup) -> None:
