@@ -6,25 +6,25 @@ from importlib.metadata import version
 
 from sqlmodel import select
 
-from suanli_market.accounts import Accounts
-from suanli_market.admission import Admission
-from suanli_market.admission_log import AdmissionLog, tip_of
-from suanli_market.auth import Gate
-from suanli_market.book import Change, Entered, Proposed
-from suanli_market.chain_writer import ChainWriter
-from suanli_market.checks import MarketTerms
-from suanli_market.conditions import StandingBid, StandingOffer, terms_of
+from suanli_market.admission.checks import MarketTerms
+from suanli_market.admission.desk import Admission
+from suanli_market.admission.log import AdmissionLog, tip_of
+from suanli_market.admission.papers import standing_bid, standing_offer
+from suanli_market.api.auth import Gate
+from suanli_market.api.limits import CHUNK_BYTES_MAX
+from suanli_market.chain.accounts import Accounts
+from suanli_market.chain.indexer import Indexer
+from suanli_market.chain.pinning import check_escrow, check_gas_money, pin
+from suanli_market.chain.projection import Projection
+from suanli_market.chain.writer import ChainWriter
+from suanli_market.clearing.book import Change, Entered, Proposed
+from suanli_market.clearing.conditions import StandingBid, StandingOffer, terms_of
+from suanli_market.clearing.keeper import Keeper
+from suanli_market.clearing.matching import CheapestFirst, Proposal
+from suanli_market.clearing.rounds import Rounds
 from suanli_market.hub import Hub
-from suanli_market.indexer import Indexer
-from suanli_market.keeper import Keeper
-from suanli_market.limits import CHUNK_BYTES_MAX
-from suanli_market.matching import CheapestFirst, Proposal
-from suanli_market.papers import standing_bid, standing_offer
-from suanli_market.pinning import check_escrow, check_gas_money, pin
-from suanli_market.projection import Projection
-from suanli_market.receipts import Receipts
-from suanli_market.relay import BLOB_BYTES_MAX, Relay
-from suanli_market.rounds import Rounds
+from suanli_market.leasing.receipts import Receipts
+from suanli_market.leasing.relay import BLOB_BYTES_MAX, Relay
 from suanli_market.services import Services
 from suanli_market.settings import Settings
 from suanli_market.store import Store

@@ -48,9 +48,9 @@ def serve(log_level: str, **options: Any) -> None:
     """Serve the market over HTTP until SIGTERM."""
     _log_to_stderr(log_level)
     sys.setswitchinterval(SWITCH_S)
+    from suanli_market.api.server import bind
+    from suanli_market.api.server import serve as serve_http
     from suanli_market.bootstrap import build
-    from suanli_market.server import bind
-    from suanli_market.server import serve as serve_http
     from suanli_market.settings import Settings
     from suanli_protocol.wire import read_address
 

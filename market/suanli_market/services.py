@@ -7,15 +7,15 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from suanli_market.admission import Admission
-from suanli_market.auth import Gate
-from suanli_market.chain_writer import ChainWriter
+from suanli_market.admission.desk import Admission
+from suanli_market.api.auth import Gate
+from suanli_market.chain.indexer import Indexer
+from suanli_market.chain.writer import ChainWriter
+from suanli_market.clearing.keeper import Keeper
+from suanli_market.clearing.rounds import Rounds
 from suanli_market.hub import Hub
-from suanli_market.indexer import Indexer
-from suanli_market.keeper import Keeper
-from suanli_market.receipts import Receipts
-from suanli_market.relay import Relay
-from suanli_market.rounds import Rounds
+from suanli_market.leasing.receipts import Receipts
+from suanli_market.leasing.relay import Relay
 from suanli_market.store import Store
 from suanli_protocol.wire import MarketInfo
 

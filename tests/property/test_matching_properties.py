@@ -8,8 +8,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suanli_market.conditions import Facts, StandingBid, StandingOffer, feasible
-from suanli_market.matching import CheapestFirst, contested, ranked, reserve
+from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer, feasible
+from suanli_market.clearing.matching import CheapestFirst, contested, ranked, reserve
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, fee_down, price_up, refusal
 from support.builders import NOW, a_seat, a_signer

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from suanli_market import checks
-from suanli_market.admission import Admission
-from suanli_market.admission_log import AdmissionLog
-from suanli_market.keeper import Keeper
-from suanli_market.papers import BidPaper, OfferPaper
+from suanli_market.admission.desk import Admission, checks
+from suanli_market.admission.log import AdmissionLog
+from suanli_market.admission.papers import BidPaper, OfferPaper
+from suanli_market.admission.submissions import Submission
+from suanli_market.clearing.keeper import Keeper
 from suanli_market.store import Store
-from suanli_market.submissions import Submission
 from suanli_protocol.documents import documents_digest
 from suanli_protocol.escrow import Block
 from suanli_protocol.lease import Account

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from suanli_market.conditions import Facts, Place, StandingBid, StandingOffer, Wish
+from suanli_market.clearing.conditions import Facts, Place, StandingBid, StandingOffer, Wish
 from suanli_protocol.lease import Account
 from suanli_protocol.signing import struct_hash
 from support.builders import CREDIT, NOW, a_bid, an_offer, consumer, market, provider

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from suanli_market import checks
-from suanli_market.admission_log import AdmissionLog, Line, acknowledgements, tip_of
+from suanli_market.admission import checks
+from suanli_market.admission.log import AdmissionLog, Line, acknowledgements, tip_of
+from suanli_market.admission.submissions import RefusedError, Withdrawal
 from suanli_market.store import Store
-from suanli_market.submissions import RefusedError, Withdrawal
 from suanli_market.tables import BidRow, EntryRow, HeadRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.errors import FundsError, MarketError, NotFoundError, SignatureError
@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr("suanli_market.keeper.time.time", lambda: float(NOW))
+    monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW))
     made = Desk(store)
     yield made
     made.admission.stop()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from suanli_market.book import Book, Change, Entered, Left, Opened, Proposed, Returned
-from suanli_market.conditions import terms_of
-from suanli_market.matching import Proposal
+from suanli_market.clearing.book import Book, Change, Entered, Left, Opened, Proposed, Returned
+from suanli_market.clearing.conditions import terms_of
+from suanli_market.clearing.matching import Proposal
 from suanli_protocol.lease import Account
 from support.builders import CREDIT, NOW, a_need, a_seat, consumer, provider
 from support.market_papers import a_standing_bid, a_standing_offer, some_facts

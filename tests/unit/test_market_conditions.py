@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from suanli_market.conditions import Condition, Place, Wish, failures, terms_of
+from suanli_market.clearing.conditions import Condition, Place, Wish, failures, terms_of
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import Account
 from suanli_protocol.traits import Trait

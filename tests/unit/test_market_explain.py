@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from suanli_market.conditions import Facts, Place, StandingBid, StandingOffer, Wish, failures, terms_of
-from suanli_market.explain import explain
+from suanli_market.clearing.conditions import Facts, Place, StandingBid, StandingOffer, Wish, failures, terms_of
+from suanli_market.clearing.explain import explain
 from suanli_protocol.lease import Account
 from suanli_protocol.wire import Rejection
 from support.builders import a_need, a_signer, some_prices

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from suanli_market.conditions import Facts
-from suanli_market.matching import CheapestFirst, contested
+from suanli_market.clearing.conditions import Facts
+from suanli_market.clearing.matching import CheapestFirst, contested
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import Account
 from support.builders import CREDIT, a_capacity, a_need, a_seat, a_signer, consumer, provider, some_prices

@@ -13,12 +13,12 @@ from alembic.migration import MigrationContext
 from sqlmodel import SQLModel
 
 from suanli_market import tables
-from suanli_market.accounts import Accounts
-from suanli_market.auth import Gate
+from suanli_market.api.auth import Gate
+from suanli_market.api.limits import CHUNK_BYTES_MAX, JSON_BYTES_MAX, LOG_BYTES_MAX, body_limit
+from suanli_market.chain.accounts import Accounts
+from suanli_market.chain.pinning import is_code_of
 from suanli_market.events import events_after, note
 from suanli_market.hub import Hub
-from suanli_market.limits import CHUNK_BYTES_MAX, JSON_BYTES_MAX, LOG_BYTES_MAX, body_limit
-from suanli_market.pinning import is_code_of
 from suanli_market.settings import FINALIZED, Settings
 from suanli_market.store import Store
 from suanli_protocol.abi import artifact

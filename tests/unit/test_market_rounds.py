@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from suanli_market.admission_log import head_at
-from suanli_market.book import View
-from suanli_market.matching import CheapestFirst, Clearing
-from suanli_market.rounds import Rounds
+from suanli_market.admission.log import head_at
+from suanli_market.admission.submissions import Withdrawal
+from suanli_market.clearing.book import View
+from suanli_market.clearing.matching import CheapestFirst, Clearing
+from suanli_market.clearing.rounds import Rounds
 from suanli_market.store import Store
-from suanli_market.submissions import Withdrawal
 from suanli_market.tables import BidRow, EventRow, MatchRow, OfferRow, RoundRow
 from suanli_protocol import wire
 from suanli_protocol.lease import Account
@@ -39,13 +39,13 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("suanli_market.rounds.time.monotonic", made.monotonic)
+    monkeypatch.setattr("suanli_market.clearing.rounds.time.monotonic", made.monotonic)
     return made
 
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr("suanli_market.keeper.time.time", lambda: float(NOW))
+    monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW))
     store = Store(tmp_path)
     store.migrate()
     made = Desk(store)
@@ -167,7 +167,7 @@ def test_what_is_past_its_time_leaves(desk: Desk, clock: Clock, monkeypatch: pyt
     offer, bid = an_offer_paper(), a_bid_paper(max_rate=1)
     desk.submit(offer, bid)
     rounds.step()
-    monkeypatch.setattr("suanli_market.keeper.time.time", lambda: float(NOW + 600))
+    monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW + 600))
     clock.seconds += 10
     rounds.step()
     with desk.store.read() as session:

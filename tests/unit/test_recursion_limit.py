@@ -28,7 +28,12 @@ except RecursionError:
 
 @pytest.mark.parametrize(
     "more",
-    ["", "import suanli_market.bootstrap, suanli_market.server", "import suanli_node.startup", "import suanli.client"],
+    [
+        "",
+        "import suanli_market.bootstrap, suanli_market.api.server",
+        "import suanli_node.startup",
+        "import suanli.client",
+    ],
     ids=["protocol", "market", "node", "client"],
 )
 def test_nested_json_stays_an_error(more: str) -> None:

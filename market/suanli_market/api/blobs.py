@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
+from suanli_market.api.auth import Signer
 from suanli_market.api.types import Id, answer
-from suanli_market.auth import Signer
 from suanli_market.services import Market
 from suanli_protocol.wire import BlobView
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from starlette.responses import StreamingResponse
 
+from suanli_market.api.auth import Signer
 from suanli_market.api.types import After
-from suanli_market.auth import Signer
 from suanli_market.services import Market
 from suanli_market.streams import event_stream
 

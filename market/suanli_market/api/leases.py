@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from suanli_market import leases, logs
+from suanli_market.admission.submissions import RefusedReceipt
+from suanli_market.api.auth import Signer
 from suanli_market.api.types import After, Id, answer
-from suanli_market.auth import Signer
+from suanli_market.leasing import leases, logs
 from suanli_market.services import Market, Services
-from suanli_market.submissions import RefusedReceipt
 from suanli_market.tables import ReceiptRow
 from suanli_protocol.errors import NotFoundError
 from suanli_protocol.wire import Countersignature, LeaseView, LogPage, Report, SignedReceipt

@@ -8,12 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Response
 from sqlmodel import col, select
 
-from suanli_market import papers
+from suanli_market.admission import papers
+from suanli_market.admission.submissions import Withdrawal
+from suanli_market.api.auth import Signer
 from suanli_market.api.types import Id, answer
-from suanli_market.auth import Signer
-from suanli_market.quotes import quote
+from suanli_market.clearing.quotes import quote
 from suanli_market.services import Market, Services
-from suanli_market.submissions import Withdrawal
 from suanli_market.tables import BidRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlmodel import col, select
 
-from suanli_market.admission_log import entry_json, head_json
+from suanli_market.admission.log import entry_json, head_json
 from suanli_market.api.types import After, Number, answer
 from suanli_market.services import Market
 from suanli_market.tables import EntryRow, HeadRow, MatchRow, RoundRow

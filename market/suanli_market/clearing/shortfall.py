@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from suanli_market.book import View
-from suanli_market.conditions import Condition, StandingBid, failures, terms_of
+from suanli_market.clearing.book import View
+from suanli_market.clearing.conditions import Condition, StandingBid, failures, terms_of
 
 
 def least_deposit(bid: StandingBid, view: View) -> int | None:

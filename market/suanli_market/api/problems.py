@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from suanli_market.submissions import RefusedError
+from suanli_market.admission.submissions import RefusedError
 from suanli_protocol.errors import ChainUnavailableError, NotFoundError, ProtocolError, SuanliError
 
 MEDIA_TYPE = "application/problem+json"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from suanli_market.conditions import Facts, StandingBid, StandingOffer
-from suanli_market.matching import Proposal, reserve
+from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer
+from suanli_market.clearing.matching import Proposal, reserve
 from suanli_protocol.lease import Account
 
 

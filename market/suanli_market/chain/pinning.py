@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suanli_market.indexer import reset_error
+from suanli_market.chain.indexer import reset_error
 from suanli_market.settings import Settings
 from suanli_market.store import Store
 from suanli_market.tables import CursorRow

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from suanli_market.accounts import Accounts
-from suanli_market.book import Book, Change, Proposed, View
-from suanli_market.conditions import Facts
+from suanli_market.chain.accounts import Accounts
+from suanli_market.clearing.book import Book, Change, Proposed, View
+from suanli_market.clearing.conditions import Facts
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.escrow import Block
 

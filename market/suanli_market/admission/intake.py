@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from suanli_market.admission_log import Line, acknowledgements
-from suanli_market.book import Change, Left
+from suanli_market.admission.log import Line, acknowledgements
+from suanli_market.admission.papers import BidPaper, OfferPaper
+from suanli_market.admission.submissions import Submission, Withdrawal
+from suanli_market.clearing.book import Change, Left
 from suanli_market.events import note
-from suanli_market.papers import BidPaper, OfferPaper
 from suanli_market.store import insert_rows
-from suanli_market.submissions import Submission, Withdrawal
 from suanli_market.tables import BidRow, EntryRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.errors import MarketError, NotFoundError

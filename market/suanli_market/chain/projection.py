@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from suanli_market.book import Change, Left, Opened, Returned
-from suanli_market.checks import reason_name
+from suanli_market.admission.checks import reason_name
+from suanli_market.admission.papers import bid_of, offer_of
+from suanli_market.clearing.book import Change, Left, Opened, Returned
 from suanli_market.events import note
-from suanli_market.leases import OPEN_STATES
-from suanli_market.papers import bid_of, offer_of
+from suanli_market.leasing.leases import OPEN_STATES
 from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import events as chain_events
 from suanli_protocol import wire

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from suanli_market.problems import TooLargeError, problem
+from suanli_market.api.problems import TooLargeError, problem
 from suanli_protocol.errors import SuanliError, TimedOutError
 
 JSON_BYTES_MAX = 512 * 1024

@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from suanli_market import problems
-from suanli_market.api import blobs, events, leases, market, papers, record
-from suanli_market.limits import LimitsMiddleware
+from suanli_market.api import blobs, events, leases, market, papers, problems, record
+from suanli_market.api.limits import LimitsMiddleware
 from suanli_market.services import Services
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from suanli_market.chain.projection import Projection
+from suanli_market.clearing.keeper import Keeper
 from suanli_market.events import EVERYBODY, note
-from suanli_market.keeper import Keeper
-from suanli_market.projection import Projection
 from suanli_market.settings import FINALIZED
 from suanli_market.store import Store
 from suanli_market.tables import CursorRow

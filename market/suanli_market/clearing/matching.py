@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from suanli_market.conditions import Facts, StandingBid, StandingOffer, Terms, feasible, terms_of
+from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer, Terms, feasible, terms_of
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import Account
 

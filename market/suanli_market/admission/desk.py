@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from suanli_market import checks, intake
-from suanli_market.admission_log import AdmissionLog, Line, Tip, tip_of
-from suanli_market.book import Change, Entered
+from suanli_market.admission import checks, intake
+from suanli_market.admission.log import AdmissionLog, Line, Tip, tip_of
+from suanli_market.admission.papers import BidPaper, OfferPaper
+from suanli_market.admission.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
+from suanli_market.clearing.book import Change, Entered
+from suanli_market.clearing.keeper import Keeper
+from suanli_market.clearing.shortfall import least_deposit
 from suanli_market.events import now_ms
-from suanli_market.keeper import Keeper
-from suanli_market.papers import BidPaper, OfferPaper
-from suanli_market.shortfall import least_deposit
 from suanli_market.store import Store
-from suanli_market.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
 from suanli_market.tables import BidRow
 from suanli_protocol import wire
 from suanli_protocol.errors import SuanliError

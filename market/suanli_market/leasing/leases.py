@@ -8,8 +8,8 @@ from typing import Literal
 from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
+from suanli_market.admission.papers import bid_of, offer_of
 from suanli_market.events import note
-from suanli_market.papers import bid_of, offer_of
 from suanli_market.tables import BidRow, LeaseRow, OfferRow, ReceiptRow
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError, ProtocolError

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
+from suanli_market.admission.papers import bid_of, offer_of
+from suanli_market.clearing.keeper import Keeper
 from suanli_market.events import now_ms
-from suanli_market.keeper import Keeper
-from suanli_market.leases import OPEN_STATES, progress_of, terms_of
-from suanli_market.papers import bid_of, offer_of
+from suanli_market.leasing.leases import OPEN_STATES, progress_of, terms_of
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, ChainTransactionRow, LeaseRow, MatchRow, OfferRow, ReceiptRow, RoundRow
 from suanli_protocol import wire

@@ -6,12 +6,12 @@ import json
 
 from sqlmodel import Session
 
-from suanli_market.admission_log import Line
-from suanli_market.checks import Doubt, MarketTerms
+from suanli_market.admission.checks import Doubt, MarketTerms
+from suanli_market.admission.log import Line
+from suanli_market.admission.submissions import RefusedReceipt
 from suanli_market.events import note
-from suanli_market.leases import OPEN_STATES, lease_of, require
+from suanli_market.leasing.leases import OPEN_STATES, lease_of, require
 from suanli_market.store import Store
-from suanli_market.submissions import RefusedReceipt
 from suanli_market.tables import LeaseRow, ReceiptRow
 from suanli_protocol import wire
 from suanli_protocol.documents import Evidence

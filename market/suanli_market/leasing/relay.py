@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlmodel import Session
 
 from suanli_market.events import note, now_ms
-from suanli_market.leases import OPEN_STATES, lease_of, require
+from suanli_market.leasing.leases import OPEN_STATES, lease_of, require
 from suanli_market.store import StorageError, Store
 from suanli_market.tables import BlobRow
 from suanli_protocol import wire

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from suanli_market.papers import BidPaper, OfferPaper
+from suanli_market.admission.papers import BidPaper, OfferPaper
 from suanli_protocol import errors
 from suanli_protocol.capacity import GUARD
 from suanli_protocol.documents import documents_digest, sha256

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from suanli_market.book import View
-from suanli_market.conditions import StandingBid
-from suanli_market.explain import explain
-from suanli_market.matching import Proposal, ranked
-from suanli_market.papers import wish_of
+from suanli_market.admission.papers import wish_of
+from suanli_market.clearing.book import View
+from suanli_market.clearing.conditions import StandingBid
+from suanli_market.clearing.explain import explain
+from suanli_market.clearing.matching import Proposal, ranked
 from suanli_protocol import wire
 from suanli_protocol.documents import Constraints
 from suanli_protocol.lease import stake_down

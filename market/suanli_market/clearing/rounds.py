@@ -16,13 +16,13 @@ from dataclasses import replace
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from suanli_market.admission_log import head_at
-from suanli_market.book import Left, Proposed, Returned, View
-from suanli_market.conditions import StandingBid
+from suanli_market.admission.log import head_at
+from suanli_market.clearing.book import Left, Proposed, Returned, View
+from suanli_market.clearing.conditions import StandingBid
+from suanli_market.clearing.explain import explain
+from suanli_market.clearing.keeper import Keeper
+from suanli_market.clearing.matching import Clearing, Policy, Proposal, contested
 from suanli_market.events import note, now_ms
-from suanli_market.explain import explain
-from suanli_market.keeper import Keeper
-from suanli_market.matching import Clearing, Policy, Proposal, contested
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, MatchRow, OfferRow, RoundRow
 from suanli_protocol import wire

@@ -6,7 +6,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from suanli_market.events import touch
-from suanli_market.leases import lease_of, require
+from suanli_market.leasing.leases import lease_of, require
 from suanli_market.tables import LogChunkRow
 from suanli_protocol import wire
 from suanli_protocol.errors import ProtocolError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from suanli_market.admission_log import Line
-from suanli_market.checks import Doubt
-from suanli_market.papers import BidPaper, OfferPaper
+from suanli_market.admission.checks import Doubt
+from suanli_market.admission.log import Line
+from suanli_market.admission.papers import BidPaper, OfferPaper
 from suanli_protocol import wire
 from suanli_protocol.errors import SuanliError
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 import uvicorn
 
-from suanli_market.app import create_app
+from suanli_market.api.app import create_app
 from suanli_market.services import Services
 from suanli_protocol.errors import ConfigurationError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from suanli_market.conditions import Condition, Facts, StandingBid, StandingOffer, Terms, failures, terms_of
+from suanli_market.clearing.conditions import Condition, Facts, StandingBid, StandingOffer, Terms, failures, terms_of
 from suanli_protocol.traits import names
 from suanli_protocol.units import format_cores, format_duration, format_mib, format_money
 from suanli_protocol.wire import Rejection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from suanli_market.conditions import Place, StandingBid, StandingOffer, Wish
+from suanli_market.clearing.conditions import Place, StandingBid, StandingOffer, Wish
 from suanli_market.tables import BidRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.documents import Attributes, Constraints

@@ -1,0 +1,1 @@
+"""What becomes of a paper that arrives: checked, logged, acknowledged."""

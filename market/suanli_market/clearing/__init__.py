@@ -1,0 +1,1 @@
+"""The book and its rounds: which bid gets which offer, and why another did not."""

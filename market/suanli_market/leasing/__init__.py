@@ -1,0 +1,1 @@
+"""A lease between its two parties: papers, sealed data, logs, receipts."""
