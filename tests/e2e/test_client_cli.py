@@ -178,7 +178,7 @@ def test_inputs_outputs_environment_and_usage_billing(ann: Consumer) -> None:
     assert done.status == 0, done.err
     shown = ann("show", "files", "--json")
     record = json.loads(shown.out)
-    assert f"env {record['id']} {record['lease']}" in done.out
+    assert f"env {record['job']} {record['lease']}" in done.out
     found = {str(path.relative_to(ann.home / "res")): path.read_text() for path in (ann.home / "res").rglob("*.*")}
     assert found["out/x.csv"] == "1,2\n"
     assert found["metrics.json"] == "you"
