@@ -153,16 +153,16 @@ def test_hashed_requirements_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("numpy==2.0", "no hash"),
-        (f"numpy>=2.0 {HASH}", "NAME==VERSION"),
-        (f"numpy {HASH}", "NAME==VERSION"),
-        (f"./local {HASH}", "NAME==VERSION"),
-        (f"x @ https://example.org/x.whl {HASH}", "NAME==VERSION"),
-        (f"git+https://example.org/x {HASH}", "NAME==VERSION"),
+        ("numpy==2.0", "no --hash"),
+        (f"numpy>=2.0 {HASH}", "name==version|one version"),
+        (f"numpy {HASH}", "one version"),
+        (f"./local {HASH}", "path"),
+        (f"x @ https://example.org/x.whl {HASH}", "address"),
+        (f"git+https://example.org/x {HASH}", "address"),
         ("-e .", "option"),
         ("--index-url https://example.org", "option"),
         ("-r other.txt", "option"),
-        ("numpy==2.0 --hash=md5:00", "no hash"),
+        ("numpy==2.0 --hash=md5:00", "option"),
         ("", "no package"),
     ],
 )

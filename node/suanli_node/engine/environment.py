@@ -24,11 +24,11 @@ from pathlib import Path
 
 import uv
 
-from suanli_node.engine.requirements import check_requirements
 from suanli_node.sandbox.bubblewrap import limiting, system_mounts
 from suanli_node.sandbox.disk import disk_usage, make_folder
-from suanli_protocol.errors import ConfigurationError, ExecutionError
+from suanli_protocol.errors import ConfigurationError, ExecutionError, ProtocolError
 from suanli_protocol.reasons import Reason
+from suanli_protocol.requirements import read_requirements
 
 MIB = 2**20
 DEFAULT_INDEX = "default"
@@ -106,11 +106,16 @@ class EnvironmentStore:
 
     def prepare(self, requirements: str, *, timeout_s: int = TIMEOUT_S, size_mib: int = SIZE_MIB) -> Prepared:
         """The environment of hashed requirements; ExecutionError with what uv said if it cannot be made."""
-        if not check_requirements(requirements):
+        try:
+            packages = read_requirements(requirements)
+        except ProtocolError as error:
+            raise _failed(f"requirements: {error.detail}", hint=error.hint) from None
+        if not packages:
             return self.empty()
         if self._index is None:
             raise _failed("this node prepares no environments", hint="ask for an offer with environments")
-        return self._ensure(environment_name(requirements), requirements, timeout_s, size_mib)
+        pinned = "\n".join(packages) + "\n"
+        return self._ensure(environment_name(pinned), pinned, timeout_s, size_mib)
 
     def _ensure(self, name: str, requirements: str, timeout_s: int, size_mib: int) -> Prepared:
         target = self._root / name
