@@ -181,7 +181,7 @@ def run(ctx: click.Context, job: Path | None, output: Path | None, wheels: str |
     """Start it if need be, run a job (default: the digits example) through the market, audit its lease."""
     from suanli.audit import audit_lease
     from suanli.demo.home import DemoHome
-    from suanli.demo.run import find_job, gas_of, last_screen, run_job
+    from suanli.demo.run import find_job, last_screen, run_job
 
     console: Console = ctx.obj
     home, chosen = DemoHome(), find_job(job)
@@ -195,7 +195,7 @@ def run(ctx: click.Context, job: Path | None, output: Path | None, wheels: str |
         console.dump({"job": ran.record.id, "outputDir": ran.record.output_dir, "audit": report.to_json()})
     else:
         console.note("")
-        for line in last_screen(ran.record, report, gas_of(running, report)):
+        for line in last_screen(ran.record, report):
             console.data(line)
     if not report.ok:
         raise IntegrityError(

@@ -271,7 +271,7 @@ def summary(handle: JobHandle) -> dict[str, Any]:
         "budget": str(record.bid["budget"]),
         "paid": record.paid or None,
         "fee": record.fee or None,
-        "gas": "0",
+        "gas": record.gas or None,
         "settlement": record.transaction or None,
         "receipt": record.receipt,
         "evidence": record.evidence,

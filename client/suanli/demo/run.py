@@ -70,18 +70,7 @@ def run_job(home: DemoHome, running: Running, job: Path, output: Path | None, *,
     return Ran(status, store.by_key(key, escrow=running.escrow, consumer=running.addresses["consumer"]))
 
 
-def gas_of(running: Running, report: AuditReport) -> int:
-    """Gas that the market spent on opening and settling the lease (shared transactions count whole)."""
-    from suanli_protocol.chain import Chain
-
-    lease = report.leases[0].to_json()
-    hashes = {lease["opened"]["transaction"], *(receipt["transaction"] for receipt in lease["receipts"])}
-    with Chain(running.chain) as chain:
-        receipts = [chain.receipt(bytes.fromhex(one[2:])) for one in hashes]
-    return sum(receipt.gas_used for receipt in receipts if receipt is not None)
-
-
-def last_screen(record: Record, report: AuditReport, gas: int) -> Iterator[str]:
+def last_screen(record: Record, report: AuditReport) -> Iterator[str]:
     """What ran where, what it cost, where the results are, the audit's verdict, what to try next."""
     lease, where = report.leases[0].to_json(), record.attributes or {}
     machine = " ".join(
@@ -94,7 +83,7 @@ def last_screen(record: Record, report: AuditReport, gas: int) -> Iterator[str]:
     if usage:
         seconds, billed = usage["wallMs"] / 1000, (record.evidence or {})["billedSeconds"]
         yield _row("", f"{seconds:.1f} s, billed {billed} s · peak memory {usage['peakMemoryMib']} MiB")
-    yield from _costs(record, lease, gas)
+    yield from _costs(record, lease)
     yield from _results(record)
     mark = style("✓", "green") if report.ok else style("✗", "red")
     verdict = f"all {len(report.checks)} checks match" if report.ok else f"{len(report.findings)} findings"
@@ -107,7 +96,7 @@ def _row(label: str, text: str) -> str:
     return style(label.ljust(LABEL), bold=True) + text
 
 
-def _costs(record: Record, lease: dict[str, str], gas: int) -> Iterator[str]:
+def _costs(record: Record, lease: dict[str, str]) -> Iterator[str]:
     paid, fee = int(lease["toProvider"]), int(lease["toMarket"])
     most = int(lease["price"])
 
@@ -116,7 +105,7 @@ def _costs(record: Record, lease: dict[str, str], gas: int) -> Iterator[str]:
 
     yield _row("Price", f"{money(paid)} {record.symbol}   to the provider, of at most {money(most).strip()}")
     yield _row("Market fee", f"{money(fee)} {record.symbol}")
-    yield _row("Gas", f"{'0'.rjust(14)}        for you; the market paid {gas:,} gas to open and settle")
+    yield _row("Gas", f"{'0'.rjust(14)}        for you; the market paid {record.gas:,} gas to open and settle")
 
 
 def _results(record: Record) -> Iterator[str]:

@@ -56,6 +56,7 @@ class Record:
     paid: str = ""
     fee: str = ""
     transaction: str = ""  # of the settlement
+    gas: int = 0  # of the transactions that opened and closed the lease, whole: others may share them
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -110,6 +110,8 @@ def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
         raise NotYetOnChainError("the escrow still holds the lease that the market calls closed")
     transaction = wire.from_hex(view.settled_transaction or "0x", size=32, name="settledTransaction")
     mined = desk.network.chain.receipt(transaction)
+    if mined is not None:
+        desk.save(gas=mined.gas_used + _gas_of_opening(desk, view))
     for event in desk.escrow.events_of(mined) if mined is not None else []:
         match event:
             case Settled(lease_id=agreement.id, kind=Kind.DONE | Kind.FAILED):
@@ -121,6 +123,11 @@ def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
             case _:
                 continue
     raise IntegrityError(f"settledTransaction: {view.settled_transaction} did not close this lease")
+
+
+def _gas_of_opening(desk: Desk, view: wire.LeaseView) -> int:
+    opened = desk.network.chain.receipt(wire.from_hex(view.transaction, size=32, name="transaction"))
+    return opened.gas_used if opened is not None else 0
 
 
 def _settled(desk: Desk, event: Settled, transaction: str) -> None:

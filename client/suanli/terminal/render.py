@@ -98,10 +98,13 @@ def money_rows(rows: Sequence[tuple[str, str, str]]) -> RenderableType:
 
 
 def aligned(amounts: Sequence[str]) -> list[str]:
-    """Amounts of one currency with equally many decimals, so that their points stand below each other."""
+    """Amounts of the first one's currency with equally many decimals, so that their points stand below each other."""
     parts = [text.partition(" ") for text in amounts]
+    currency = parts[0][2] if parts else ""
     places = max((len(number.partition(".")[2]) for number, _, _ in parts), default=0)
-    return [f"{_padded(number, places)}{gap}{symbol}" for number, gap, symbol in parts]
+    return [
+        f"{_padded(number, places) if symbol == currency else number}{gap}{symbol}" for number, gap, symbol in parts
+    ]
 
 
 def _padded(number: str, places: int) -> str:
@@ -197,7 +200,7 @@ def _costs(item: Plan) -> list[tuple[str, str, str]]:
             f"for all of {format_duration(chosen.seconds)}; billed {billed}, {least} at least",
         ),
         ("market fee", money(chosen.fee), f"{item.bid.fee_bps / 100:g} % of what is paid"),
-        ("gas", money(0), "of open and settle: the market pays it"),
+        ("gas", "none", "for you: the market pays for open and settle"),
         ("at most", money(item.budget), "the budget: the escrow cannot pay more"),
         ("stake", money(chosen.stake), "comes back"),
         ("locked", money(chosen.deposit), f"until it is settled, {free}"),
@@ -368,7 +371,7 @@ def bill(record: Record) -> list[tuple[str, str, str]]:
     rows = [
         ("price", amount(record, paid), "to the provider" if is_paid else "signed by both, not settled yet"),
         ("market fee", amount(record, fee), ""),
-        ("gas", amount(record, 0), "of open and settle: the market paid it"),
+        ("gas", f"{record.gas:,} gas" if record.gas else "–", "to open and settle: the market paid it, not you"),
         ("total", amount(record, paid + fee), ""),
     ]
     if locked:
