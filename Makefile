@@ -17,8 +17,8 @@ help: ## This list
 demo: setup sandbox .cache/wheels/.complete ## Set up, start a devnet, a market and two providers, run a real job, audit it
 	@$(BIN)/suanli demo run --wheels .cache/wheels $(DIGITS)/job.yaml
 
-test: check solidity-test sandbox .cache/wheels/.complete ## Everything: check, Solidity, then every Python test with real processes
-	$(BIN)/pytest
+test: check solidity-test sandbox .cache/wheels/.complete ## Everything: check, Solidity with fuzzing, then real chain, market, nodes, client
+	$(BIN)/pytest --durations=10 tests/contract tests/parity tests/e2e
 
 check: setup ## Under two minutes: format, lint, types, import rules, generated files, unit and property tests
 	$(BIN)/ruff format --check .
