@@ -54,8 +54,8 @@ setup: .venv/.complete node_modules/.complete
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Suanli needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 …")'
 	@echo "Installing the Python packages into .venv (about a minute the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 node_modules/.complete: package-lock.json package.json .venv/.complete
@@ -66,7 +66,7 @@ node_modules/.complete: package-lock.json package.json .venv/.complete
 .cache/wheels/.complete: $(DIGITS)/requirements.lock .venv/.complete
 	@echo "Fetching the wheels of the example job"
 	@mkdir -p $(@D)
-	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --only-binary :all: --no-deps --require-hashes \
+	@$(BIN)/python -m pip download -qq --disable-pip-version-check --only-binary :all: --no-deps --require-hashes \
 		-r $< --dest $(@D)
 	@touch $@
 

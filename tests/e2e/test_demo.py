@@ -23,7 +23,7 @@ run: printf 'dear auditor\\n' > "$SUANLI_OUTPUT_DIR/letter.txt"; cat /in/note.tx
 inputs: [{source: ./note.txt, path: /in/note.txt}]
 resources: {cpus: 0.5, memory: 256MB, disk: 256MB}
 timeouts: {execution: 1m}
-budget: 0.02
+budget: 0.20
 """
 
 

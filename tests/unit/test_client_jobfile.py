@@ -56,7 +56,7 @@ def test_a_full_file_is_read() -> None:
 def test_only_run_is_needed() -> None:
     job = read("run: [echo, hello]")
     assert job.argv == ("echo", "hello")
-    assert job.resources.lanes == Lanes(1000, 954, 0, 954)
+    assert job.resources.lanes == Lanes(1000, 1024, 0, 1024)
     assert (job.timeouts.queue, job.timeouts.startup, job.timeouts.execution) == (600, 300, 3600)
     assert job.workdir is None
     assert job.max_price is None
@@ -178,7 +178,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_a_job_from_a_command() -> None:
     job = Job.from_command(["python", "-c", "print(1)"], cpus="0.5", memory="512MiB", timeout="10m", env={"A": "b"})
     assert job.argv == ("python", "-c", "print(1)")
-    assert job.resources.lanes == Lanes(500, 512, 0, 954)
+    assert job.resources.lanes == Lanes(500, 512, 0, 1024)
     assert job.timeouts.execution == 600
     assert Job.from_command("echo hi").shell == "echo hi"
     with pytest.raises(UsageError):

@@ -33,8 +33,8 @@ class Machine:
 
 
 MACHINES = (
-    Machine("lotus", "CN-GD", "1", "2GB", "4GB", "0.030", "0.004", "0.0001"),
-    Machine("bamboo", "CN-SH", "1", "2GB", "4GB", "0.042", "0.005", "0.0001"),
+    Machine("lotus", "CN-GD", "1", "2GiB", "4GiB", "0.30", "0.04", "0.001"),
+    Machine("bamboo", "CN-SH", "1", "2GiB", "4GiB", "0.42", "0.05", "0.001"),
 )
 KEYS = ("market", "consumer", *(machine.name for machine in MACHINES))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from suanli_protocol.capacity import Lanes
 
-ONE_GB_IN_MIB = 954  # 10^9 bytes, rounded up
+ONE_GIB = 1024  # in MiB
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Resources:
     """What the job needs at least: milli-cores and MiB."""
 
     cpu_milli: int = 1000
-    memory_mib: int = ONE_GB_IN_MIB
-    disk_mib: int = ONE_GB_IN_MIB
+    memory_mib: int = ONE_GIB
+    disk_mib: int = ONE_GIB
 
     @property
     def lanes(self) -> Lanes:
@@ -80,8 +80,8 @@ class Job:
         *,
         name: str = "",
         cpus: int | str = 1,
-        memory: str = "1GB",
-        disk: str = "1GB",
+        memory: str = "1GiB",
+        disk: str = "1GiB",
         timeout: int | str = "1h",
         max_price: str | None = None,
         budget: str | None = None,
