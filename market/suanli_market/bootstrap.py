@@ -65,6 +65,7 @@ def _wire(
         chain,
         escrow,
         Projection(),
+        market=signer.address,
         confirmations=settings.confirmations_on(chain.chain_id()),
         poll_s=settings.poll_ms / 1000,
     )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from suanli_market.chain.projection import Projection
+from suanli_market.chain.projection import Projection, Stretch
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.events import EVERYBODY, note
 from suanli_market.settings import FINALIZED
@@ -22,7 +23,7 @@ from suanli_market.tables import CursorRow
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError
 from suanli_protocol.escrow import Block, Chain, Escrow
-from suanli_protocol.events import Opened
+from suanli_protocol.events import EscrowEvent, Opened, Refused, SettlementRefused
 
 RANGE_BLOCKS = 2_000
 RESTLESS_S = 2.0  # how long after activity the chain is asked at the fast pace
@@ -57,11 +58,13 @@ class Indexer:
         escrow: Escrow,
         projection: Projection,
         *,
+        market: str,
         confirmations: int,
         poll_s: float,
     ) -> None:
         self._store, self._keeper = store, keeper
         self._chain, self._escrow, self._projection = chain, escrow, projection
+        self._market = market
         self._confirmations, self._poll_s = confirmations, poll_s
         self._news = threading.Event()
         self._stopping = False
@@ -136,8 +139,9 @@ class Indexer:
         opened_in = {event.block for event in events if isinstance(event, Opened)}
         times = {number: block.timestamp for number in opened_in if number == last}
         times |= {number: self._chain.block(number).timestamp for number in opened_in if number != last}
+        stretch = Stretch(events, times, self._own(events))
         with self._store.write() as session:
-            step = self._projection.apply(session, events, times, cursor.opened)
+            step = self._projection.apply(session, stretch, cursor.opened)
             self._move(session, block, step.opened)
         self._cursor = _Cursor(block.number, block.hash, step.opened)
         self._keeper.advance(block, step.touched, step.changes)
@@ -145,6 +149,11 @@ class Indexer:
         if events:
             self._active_until = time.monotonic() + RESTLESS_S
         return True
+
+    def _own(self, events: Sequence[EscrowEvent]) -> frozenset[bytes]:
+        """This market's transactions among those that left something out."""
+        asked = {event.transaction for event in events if isinstance(event, Refused | SettlementRefused)}
+        return frozenset(hash_ for hash_ in asked if self._chain.transaction(hash_).sender == self._market)
 
     def _move(self, session: Session, block: Block, opened: int) -> None:
         row = session.get_one(CursorRow, 1)

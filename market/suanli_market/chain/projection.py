@@ -6,7 +6,7 @@ The chain is the authority; rows follow it. All events of a step are applied in 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import func
@@ -59,25 +59,35 @@ class Step:
             self.touched.update(accounts)
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The events of a stretch of blocks in their order, and what is to be known beside them."""
+
+    events: Sequence[chain_events.EscrowEvent]
+    times: dict[int, int]  # of each block with an Opened event
+    own: frozenset[bytes]  # the transactions of this market among those that left something out
+
+
 class Projection:
     """Applies events."""
 
-    def apply(
-        self, session: Session, events: Iterable[chain_events.EscrowEvent], times: dict[int, int], opened: int
-    ) -> Step:
-        """Applies events in their order; `times` gives the block time of each block with an Opened event."""
+    def apply(self, session: Session, stretch: Stretch, opened: int) -> Step:
+        """Applies a stretch; `opened` is the number of Opened events before it."""
         step = Step(opened)
-        for event in events:
-            self._apply(session, event, times, step)
+        for event in stretch.events:
+            self._apply(session, event, stretch, step)
             session.flush()
         return step
 
-    def _apply(self, session: Session, event: chain_events.EscrowEvent, times: dict[int, int], step: Step) -> None:
+    def _apply(self, session: Session, event: chain_events.EscrowEvent, stretch: Stretch, step: Step) -> None:
+        """Anyone may name another's seat or lease to the escrow and be refused: such refusals are nobody's answer."""
         match event:
+            case chain_events.Refused() | chain_events.SettlementRefused() if event.transaction not in stretch.own:
+                pass
             case chain_events.Opened():
                 step.opened += 1
                 step.touch(event.provider, event.consumer)
-                self._opened(session, event, times[event.block], step)
+                self._opened(session, event, stretch.times[event.block], step)
             case chain_events.Settled():
                 self._settled(session, event, step)
             case chain_events.Stopped():
@@ -256,6 +266,8 @@ def release(session: Session, match_: MatchRow, bid: BidRow, code: Refusal, chan
         offer.state = "dead"
         session.add(offer)
         changes.append(Left(wire.from_hex(offer.id)))
+    if bid.state == "leased":
+        return  # by another match, or by the same one sent before
     if code in _BID_IS_DEAD:
         _leave(session, bid, code, changes)
     elif _times_released(session, bid.id) >= OPEN_TRIES_MAX:
