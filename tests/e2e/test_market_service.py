@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -411,6 +412,28 @@ def test_unknown_routes_and_ids_are_problems(market: Market, consumer: Party) ->
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), path
     with pytest.raises(NotFoundError):
         market.client(consumer).lease(b"\x01" * 32)
+
+
+def test_clients_that_vanish_leave_no_trace(market: Market) -> None:
+    """In the middle of a body, of a head, of an answer: the market goes on and its log stays empty."""
+    address = httpx.URL(market.process.url).host, httpx.URL(market.process.url).port or 0
+    before = len(market.process.log)
+    heads = [
+        b"POST /v1/bids HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n{",
+        b"PUT /v1/leases/0x%064x/blobs/job?offset=0 HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\nx" % 1,
+        b"POST /v1/quotes HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal",
+        b"GET /v1/offers HTTP/1.1\r\nHo",
+        b"NONSENSE\x00\xff / HTTP/9\r\n\r\n",
+        b"GET /v1/offers HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
+    ]
+    for head in heads:
+        with socket.create_connection(address) as gone:
+            gone.sendall(head)
+            time.sleep(0.05)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert market.client().info().address == market.process.address
+    time.sleep(0.2)
+    assert market.process.log[before:] == []
 
 
 # Signed requests

@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def matched(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def matched(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A bid and an offer with a match that is under way to the chain."""
     monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW))
     desk = Desk(store)
@@ -45,7 +45,7 @@ def matched(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         row.state = "matched"
         match = MatchRow(round=1, position=0, bid=row.id, offer=wire.to_hex(offer.id), rate="35100", transaction=1)
         session.add_all([row, match])
-    yield store
+    return store
 
 
 def apply(store: Store, *events: EscrowEvent) -> Step:
@@ -152,5 +152,3 @@ def test_our_refused_settlement_is_tried_again_and_then_given_up(store: Store) -
     assert the_receipt(store) == ("queued", 1)
     apply(store, SettlementRefused(1, bytes(32), OURS, 0, LEASE, Refusal.PROVIDER_SIGNATURE))
     assert the_receipt(store) == ("refused", 2)
-
-

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from suanli_market.admission.submissions import RefusedError
@@ -56,6 +57,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(UnicodeEncodeError)
     async def _not_text(_: Request, error: UnicodeEncodeError) -> Response:
         return problem(ProtocolError(f"the body holds text that is no Unicode: {error.reason}"))
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody reads it; a client that leaves is not worth a line of the log
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:
