@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from suanli_node.background import Background
+from suanli_node.engine.environment import Check
 from suanli_node.engine.runlog import LogEntry
 from suanli_node.engine.runs import RunSpec, RunStatus
 from suanli_node.leases.record import LeaseFolder
@@ -50,9 +51,9 @@ class Preparer(Protocol):
     """What prepares a run and collects what it left: the workshop."""
 
     def prepare(
-        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float
+        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float, check: Check
     ) -> RunSpec:
-        """Files and environment in place; the spec to start. RunRefusedError if that cannot be."""
+        """Files and environment in place; the spec to start. RunRefusedError if that cannot be; `check` may raise too."""
 
     def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
         """The sealed outputs on disk. RunRefusedError if they cannot be taken."""

@@ -380,7 +380,7 @@ def a_wheel(folder: Path) -> str:
     """A small wheel in a folder, and the hashed requirement for it."""
     path = folder / "greeting-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("greeting.py", "def hello(): print('hello from a wheel')")
+        wheel.writestr("greeting.py", f"def hello(): print('hello from a wheel')  # {secrets.token_hex(8)}")
         wheel.writestr("greeting-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n")
         wheel.writestr("greeting-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr("greeting-1.0.dist-info/entry_points.txt", "[console_scripts]\ngreet = greeting:hello\n")

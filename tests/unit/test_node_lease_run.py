@@ -16,6 +16,7 @@ import pytest
 
 from suanli_node.background import Background
 from suanli_node.engine import meter
+from suanli_node.engine.environment import Check
 from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.leases import run as lease_run
@@ -197,9 +198,10 @@ class FakeWorkshop:
     fate: Fate
     runner: FakeRunner
     refusal: RunRefusedError | None = None
+    busy: bool = False  # prepares until it is interrupted
 
     def prepare(
-        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float
+        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float, check: Check
     ) -> RunSpec:
         """The spec."""
         self.fate.strike()
@@ -207,6 +209,9 @@ class FakeWorkshop:
         say(Source.SETUP, b"ready\n")
         if self.refusal is not None:
             raise self.refusal
+        while self.busy:
+            check()
+            time.sleep(0.001)
         return spec_of(assignment, job, "", now=builders.NOW + 1)
 
     def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
@@ -419,6 +424,19 @@ def test_a_stop_before_the_start_starts_nothing(tmp_path: Path) -> None:
     ended = threading.Event()
     run = world.a_run(ended)
     run.start()
+    run.stop()
+    assert ended.wait(WAIT_S)
+    assert (world.evidence().reason, world.evidence().amount, world.runner.started) == ("stopped", "0", [])
+
+
+def test_a_stop_interrupts_the_preparation(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.workshop.busy = True
+    ended = threading.Event()
+    run = world.a_run(ended)
+    run.start()
+    assert not ended.wait(0.05)
     run.stop()
     assert ended.wait(WAIT_S)
     assert (world.evidence().reason, world.evidence().amount, world.runner.started) == ("stopped", "0", [])

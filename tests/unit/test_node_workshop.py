@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from suanli_node.engine.environment import Prepared
+from suanli_node.engine.environment import Check, Prepared
 from suanli_node.engine.runlog import Source
 from suanli_node.engine.runs import RunFolder
 from suanli_node.leases.intake import RunRefusedError
@@ -47,8 +47,9 @@ class Environments:
         self.failure = failure
         self.asked: list[str] = []
 
-    def prepare(self, requirements: str, **_: int) -> Prepared:
+    def prepare(self, requirements: str, *, check: Check, **_: int) -> Prepared:
         """By name."""
+        check()
         self.asked.append(requirements)
         if self.failure:
             raise ExecutionError(self.failure, code="environment_failed")
@@ -66,9 +67,14 @@ class Bench:
         self.environments = Environments(failure)
         self.workshop = Workshop(self.folders, self.environments, blob_bytes_max=blob_bytes_max)  # type: ignore[arg-type]
         self.said: list[tuple[Source, bytes]] = []
+        self.stopped = False
 
     def say(self, source: Source, data: bytes) -> None:
         self.said.append((source, data))
+
+    def check(self) -> None:
+        if self.stopped:
+            raise RunRefusedError(Reason.STOPPED, "stopped")
 
     def assignment(self) -> Assignment:
         view = an_opened_lease(opened_at=int(time.time())).view
@@ -82,7 +88,7 @@ class Bench:
         return self.lease.unpacked
 
     def prepare(self, job: JobDocument, unpacked: Path | None) -> Any:
-        return self.workshop.prepare(self.assignment(), job, unpacked, self.say, time.time() + 30)
+        return self.workshop.prepare(self.assignment(), job, unpacked, self.say, time.time() + 30, self.check)
 
     def run_folder(self) -> RunFolder:
         return self.folders.folder(self.assignment().id.hex())
@@ -92,7 +98,7 @@ def test_the_archive_goes_where_the_sandbox_looks(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     assignment = bench.assignment()
     unpacked = bench.unpack(work__a=b"1", in__b=b"2", stray=b"3")
-    spec = bench.workshop.prepare(assignment, builders.a_job(env={"A": "b"}), unpacked, bench.say, time.time() + 30)
+    spec = bench.prepare(builders.a_job(env={"A": "b"}), unpacked)
     folder = bench.folders.folder(assignment.id.hex())
     assert (folder.work / "a").read_bytes() == b"1"
     assert (folder.inputs / "b").read_bytes() == b"2"
@@ -108,7 +114,7 @@ def test_preparing_twice_leaves_nothing_of_the_first_time(tmp_path: Path) -> Non
     assignment = bench.assignment()
     for content in (b"old", b"new"):
         unpacked = bench.unpack(work__a=content)
-        bench.workshop.prepare(assignment, builders.a_job(), unpacked, bench.say, time.time() + 30)
+        bench.prepare(builders.a_job(), unpacked)
     assert (bench.folders.folder(assignment.id.hex()).work / "a").read_bytes() == b"new"
 
 
@@ -122,6 +128,15 @@ def test_an_environment_is_prepared_and_its_output_is_in_the_log(tmp_path: Path)
     assert bench.prepare(with_python(b"a==1\n"), bench.lease.unpacked).environment == "env"
     assert bench.environments.asked == ["a==1\n"]
     assert (Source.SETUP, b"installed\n") in bench.said
+
+
+def test_a_stop_interrupts_the_making_of_an_environment(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.stopped = True
+    (bench.unpack(work__a=b"") / "requirements.txt").write_bytes(b"a==1\n")
+    with pytest.raises(RunRefusedError) as caught:
+        bench.prepare(with_python(b"a==1\n"), bench.lease.unpacked)
+    assert caught.value.reason is Reason.STOPPED
 
 
 def test_an_environment_that_fails_is_the_jobs_end(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Python environments for jobs: from hashed requirements, wheels only, prepared apart from every key, kept by digest.
 
 uv runs in bubblewrap with the network, the index and nothing of the operator's: neither home, nor keys, nor variables.
-The environment is mounted at /env while it is made, as it will be when a job sees it. A half-made one is never seen.
+Nothing of a package is ever run here: not its build, not its .pth files, not its own `python`. The environment is
+mounted at /env while it is made, as it will be when a job sees it. A half-made one is never seen.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,6 +27,7 @@ import uv
 
 from suanli_node.sandbox.bubblewrap import limiting, system_mounts
 from suanli_node.sandbox.disk import disk_usage, make_folder
+from suanli_node.sandbox.seccomp import program
 from suanli_protocol.errors import ConfigurationError, ExecutionError, ProtocolError
 from suanli_protocol.reasons import Reason
 from suanli_protocol.requirements import read_requirements
@@ -41,10 +43,20 @@ _NETWORK_FILES = (
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/nsswitch.conf",
-    "/etc/ssl",
-    "/etc/pki",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust",
     "/etc/ca-certificates",
 )
+# By the machine's own interpreter, without `site`: a package could replace the environment's, and `site` runs what its
+# .pth files say. What does not compile is left as it is.
+_COMPILE = "import compileall; compileall.compile_dir('/env', quiet=2, workers=0)"
+_COMPILE_MEMORY_BYTES = 4 * 2**30
+Check = Callable[[], None]
+
+
+def _go_on() -> None:
+    """The check of a preparation that nobody interrupts."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +114,15 @@ class EnvironmentStore:
 
     def empty(self) -> Prepared:
         """The environment without packages: it brings `python` and `python3`."""
-        return self._ensure(empty_name(), "", TIMEOUT_S, SIZE_MIB)
+        return self._ensure(empty_name(), "", TIMEOUT_S, SIZE_MIB, _go_on)
 
-    def prepare(self, requirements: str, *, timeout_s: int = TIMEOUT_S, size_mib: int = SIZE_MIB) -> Prepared:
-        """The environment of hashed requirements; ExecutionError with what uv said if it cannot be made."""
+    def prepare(
+        self, requirements: str, *, timeout_s: int = TIMEOUT_S, size_mib: int = SIZE_MIB, check: Check = _go_on
+    ) -> Prepared:
+        """The environment of hashed requirements; ExecutionError with what uv said if it cannot be made.
+
+        `check` is called all the while; what it raises ends the preparation at once.
+        """
         try:
             packages = read_requirements(requirements)
         except ProtocolError as error:
@@ -115,14 +132,14 @@ class EnvironmentStore:
         if self._index is None:
             raise _failed("this node prepares no environments", hint="ask for an offer with environments")
         pinned = "\n".join(packages) + "\n"
-        return self._ensure(environment_name(pinned), pinned, timeout_s, size_mib)
+        return self._ensure(environment_name(pinned), pinned, timeout_s, size_mib, check)
 
-    def _ensure(self, name: str, requirements: str, timeout_s: int, size_mib: int) -> Prepared:
+    def _ensure(self, name: str, requirements: str, timeout_s: int, size_mib: int, check: Check) -> Prepared:
         target = self._root / name
         if target.is_dir():
             return Prepared(name, f"environment {name[:16]} was prepared before\n", cached=True)
         with self._draft() as draft:
-            transcript = _Preparation(draft, self._index, timeout_s, size_mib).run(requirements)
+            transcript = _Preparation(draft, self._index, timeout_s, size_mib, check).run(requirements)
             with suppress(OSError):  # another preparation of the same environment was quicker
                 (draft / "env").rename(target)
         if not target.is_dir():
@@ -144,48 +161,64 @@ class EnvironmentStore:
 class _Preparation:
     """One making of an environment inside a draft folder."""
 
-    def __init__(self, draft: Path, index: PackageIndex | None, timeout_s: int, size_mib: int) -> None:
-        self._draft, self._index, self._size = draft, index, size_mib * MIB
+    def __init__(self, draft: Path, index: PackageIndex | None, timeout_s: int, size_mib: int, check: Check) -> None:
+        self._draft, self._index, self._size, self._check = draft, index, size_mib * MIB, check
         self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
 
     def run(self, requirements: str) -> str:
         """What uv printed; ExecutionError if it failed or exceeded its limits."""
-        python = Path(sys.executable).resolve()
-        said = self._uv("venv", "--no-project", "--allow-existing", "--python", str(python), "/env")
+        python = str(Path(sys.executable).resolve())
+        said = self._uv("venv", "--no-project", "--allow-existing", "--python", python, "/env")
         if requirements:
             (self._draft / "home" / "requirements.txt").write_text(requirements)
             said += self._uv(
                 "pip", "install", "--python", "/env/bin/python", "--require-hashes", "--only-binary", ":all:",
-                "--no-deps", "--compile-bytecode", "--link-mode", "copy", "--strict",
-                *(self._index.options() if self._index else []), "-r", "/home/requirements.txt",
+                "--no-deps", "--link-mode", "copy", "--strict",
+                *(self._index.options() if self._index else []), "-r", "/draft/requirements.txt", index=self._index,
             )  # fmt: skip
+            self._confined((python, "-I", "-S", "-c", _COMPILE), {resource.RLIMIT_AS: _COMPILE_MEMORY_BYTES})
         return said
 
-    def _uv(self, *arguments: str) -> str:
-        with tempfile.TemporaryFile(dir=self._draft) as output, self._settings(arguments) as settings:
-            limits = {resource.RLIMIT_FSIZE: self._size, resource.RLIMIT_CORE: 0}
+    def _uv(self, *arguments: str, index: PackageIndex | None = None) -> str:
+        code, said = self._confined(("/uv", *arguments), {}, index)
+        if code != 0:
+            raise _failed(f"uv failed: {said.strip()[-2000:]}")
+        return said
+
+    def _confined(
+        self, command: tuple[str, ...], limits: dict[int, int], index: PackageIndex | None = None
+    ) -> tuple[int, str]:
+        """The exit code and output of a command that sees the draft, and the index if it is given one."""
+        limits = {resource.RLIMIT_FSIZE: self._size, resource.RLIMIT_CORE: 0, **limits}
+        with (
+            tempfile.TemporaryFile(dir=self._draft) as output,
+            _readable(program()) as call_filter,
+            _readable("\0".join(self._settings(index, call_filter)).encode()) as settings,
+        ):
             process = subprocess.Popen(
-                [*limiting(limits), "bwrap", "--args", str(settings), "--", "/uv", *arguments],
+                [*limiting(limits), "bwrap", "--args", str(settings), "--", *command],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={"PATH": os.defpath}, cwd="/",
-                pass_fds=(settings,), umask=0o022, start_new_session=True,
+                pass_fds=(settings, call_filter), umask=0o022, start_new_session=True,
             )  # fmt: skip
-            excess = self._watch(process)
+            try:
+                excess = self._watch(process)
+            finally:
+                _kill(process)
             output.seek(0)
             said = output.read(TRANSCRIPT_BYTES_MAX).decode(errors="replace")
-        if excess or process.returncode != 0:
-            raise _failed(f"{excess or 'uv failed'}: {said.strip()[-2000:]}")
-        return said
+        if excess:
+            raise _failed(f"{excess}: {said.strip()[-2000:]}")
+        return process.returncode, said
 
     def _watch(self, process: subprocess.Popen[bytes]) -> str:
-        """Until uv has ended; the limit that it exceeded, or nothing."""
-        while True:
-            excess = self._excess()
-            if excess:
-                os.killpg(process.pid, signal.SIGKILL)
+        """Until the process has ended or exceeded a limit: which one, or nothing."""
+        while not (excess := self._excess()):
+            self._check()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_LOOK_S)
-                return excess or self._excess()
+                return self._excess()
+        return excess
 
     def _excess(self) -> str:
         if time.monotonic() > self._deadline:
@@ -195,32 +228,45 @@ class _Preparation:
             return f"the environment exceeds {self._size // MIB} MiB or {FILES_MAX} files"
         return ""
 
-    @contextmanager
-    def _settings(self, arguments: tuple[str, ...]) -> Iterator[int]:
-        """A descriptor with bubblewrap's settings; variables travel in it, not in an argument list."""
+    def _settings(self, index: PackageIndex | None, call_filter: int) -> list[str]:
+        """Bubblewrap's settings, variables among them: they travel by descriptor, never in an argument list."""
         variables = {
-            "HOME": "/home", "TMPDIR": "/home", "UV_CACHE_DIR": "/home/cache", "UV_NO_CONFIG": "1",
+            "HOME": "/draft", "TMPDIR": "/draft", "UV_CACHE_DIR": "/draft/cache", "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1", "PATH": "/usr/bin:/bin",
-            **(self._index.variables() if self._index else {}),
+            **(index.variables() if index else {}),
         }  # fmt: skip
-        network = ["--share-net"] if self._index and not self._index.folder and arguments[0] == "pip" else []
+        network = ["--share-net"] if index and not index.folder else []
         base = Path(sys.base_prefix)
         settings = [
-            "--unshare-all", *network, "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system_mounts(),
+            "--unshare-all", *network, "--die-with-parent", "--new-session", "--cap-drop", "ALL",
+            "--seccomp", str(call_filter), *system_mounts(),
             *(["--ro-bind", str(base), str(base)] if not base.is_relative_to("/usr") else []),
-            *(self._index.mounts() if self._index else []), "--ro-bind", uv.find_uv_bin(), "/uv",
+            *(index.mounts() if index else []), "--ro-bind", uv.find_uv_bin(), "/uv",
             "--proc", "/proc", "--dev", "/dev", "--bind", str(self._draft / "env"), "/env",
-            "--bind", str(self._draft / "home"), "/home", "--remount-ro", "/", "--chdir", "/home", "--clearenv",
+            "--bind", str(self._draft / "home"), "/draft", "--remount-ro", "/", "--chdir", "/draft", "--clearenv",
         ]  # fmt: skip
         for name, value in variables.items():
             settings += ["--setenv", name, value]
-        descriptor = os.memfd_create("settings")
-        try:
-            os.write(descriptor, "\0".join(settings).encode())
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return settings
+
+
+@contextmanager
+def _readable(data: bytes) -> Iterator[int]:
+    """A descriptor to read `data` from."""
+    descriptor = os.memfd_create("preparation")
+    try:
+        os.write(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End what still runs, and wait for it."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def environment_name(requirements: str) -> str:

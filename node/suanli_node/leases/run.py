@@ -158,7 +158,8 @@ class LeaseRun:
             self.record.consumer_key = intake.consumer_key
         deadline = begun + min(job.timeouts.startup, STARTUP_SECONDS_MAX)
         unpacked = intake.archive(job.archive, deadline) if job.archive else None
-        self.record.spec = services.workshop.prepare(self.assignment, job, unpacked, self._say, deadline)
+        prepare = services.workshop.prepare
+        self.record.spec = prepare(self.assignment, job, unpacked, self._say, deadline, self._check)
         self.folder.clear_inputs()
         self._check()
         return job

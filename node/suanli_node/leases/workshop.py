@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from suanli_node.engine.collect import CollectLimits, collect
-from suanli_node.engine.environment import EnvironmentStore
+from suanli_node.engine.environment import Check, EnvironmentStore
 from suanli_node.engine.runlog import Source
 from suanli_node.engine.runs import RunFolder, RunSpec
 from suanli_node.leases.delivery import seal_outputs
@@ -61,14 +61,14 @@ class Workshop:
         self._folders, self._environments, self._blob_bytes_max = folders, environments, blob_bytes_max
 
     def prepare(
-        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float
+        self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float, check: Check
     ) -> RunSpec:
         """Make everything ready by `deadline` (seconds of Unix UTC); RunRefusedError with the reason if it cannot be.
 
-        Repeating it before the run is started does no harm.
+        `check` is called all the while, and ends it by raising. Repeating it before the run is started does no harm.
         """
         run_id = assignment.id.hex()
-        environment = self._environment(job, unpacked, say, deadline)
+        environment = self._environment(job, unpacked, say, deadline, check)
         self._folders.forget(run_id)
         place(unpacked, self._folders.folder(run_id))
         return spec_of(assignment, job, environment, now=int(time.time()))
@@ -96,7 +96,7 @@ class Workshop:
             raise RunRefusedError(Reason.OUTPUT_EXCEEDED, detail)
         return Collection(outputs, bool(found.refused))
 
-    def _environment(self, job: JobDocument, unpacked: Path | None, say: Say, deadline: float) -> str:
+    def _environment(self, job: JobDocument, unpacked: Path | None, say: Say, deadline: float, check: Check) -> str:
         if job.python is None:
             return ""
         if unpacked is None:
@@ -104,8 +104,9 @@ class Workshop:
         requirements = requirements_of(unpacked, job.python.requirements).read_text("utf-8", "replace")
         version = job.python.version or platform.python_version()
         say(Source.SETUP, f"preparing Python {version} with the job's requirements\n".encode())
+        left_s = max(1, int(deadline - time.time()))
         try:
-            prepared = self._environments.prepare(requirements, timeout_s=max(1, int(deadline - time.time())))
+            prepared = self._environments.prepare(requirements, timeout_s=left_s, check=check)
         except ExecutionError as error:
             raise RunRefusedError(Reason.ENVIRONMENT_FAILED, error.detail) from error
         say(Source.SETUP, prepared.transcript.encode())
