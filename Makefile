@@ -70,6 +70,6 @@ node_modules/.complete: package-lock.json package.json .venv/.complete
 		-r $< --dest $(@D)
 	@touch $@
 
-# Jobs run inside bubblewrap, a system package. Installed where that is allowed; else said, and the node refuses to start.
+# What confines the jobs comes as system packages: installed where that is allowed, else the command is said.
 sandbox:
-	@command -v bwrap > /dev/null || .ci/install-bubblewrap
+	@.ci/install-sandbox

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from suanli_node.engine.environment import PackageIndex, empty_name, environment_name
+from suanli_node.engine.environment import PackageIndex, _Preparation, empty_name, environment_name
 from suanli_protocol.errors import ConfigurationError, ProtocolError
 from suanli_protocol.requirements import read_requirements
 
@@ -82,3 +84,17 @@ def test_index_settings(tmp_path: object) -> None:
     assert folder.options() == ["--no-index", "--find-links", str(tmp_path)]
     with pytest.raises(ConfigurationError):
         PackageIndex.parse("/no/such/folder")
+
+
+def test_nothing_hides_the_folder_of_wheels(tmp_path: Path) -> None:
+    """Wheels, certificates and interpreters may lie under /home: no later mount of uv's sandbox covers them."""
+    index = PackageIndex("", folder=Path("/home"))
+    settings = _Preparation(tmp_path, index, 1, 1, lambda: None)._settings(index, 9)
+    targets = [
+        settings[place + (2 if word.endswith("bind") else 1)]
+        for place, word in enumerate(settings)
+        if word in ("--bind", "--ro-bind", "--tmpfs", "--proc", "--dev")
+    ]
+    after = targets[targets.index("/home") + 1 :]
+    assert "/env" in after
+    assert not [target for target in after if Path("/home/any/wheels").is_relative_to(target)]
