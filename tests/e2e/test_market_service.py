@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
+from suanli_market.admission.refusals import BURST
 from suanli_protocol import wire
 from suanli_protocol.capacity import GUARD
 from suanli_protocol.documents import Evidence, LogSummary, hex32, sha256
@@ -372,6 +373,24 @@ def test_a_bid_that_every_offer_outprices_for_lack_of_funds_is_refused(market: M
     market.client(provider).post_offer(offer)
     with pytest.raises(FundsError, match="locks 38785"):
         market.client(poor).post_bid(bid)
+
+
+def test_a_flood_of_badly_signed_papers_does_not_fill_the_log(market: Market, provider: Party) -> None:
+    good = market.offer(provider)
+    url, sender = market.process.url, {"X-Forwarded-For": "192.0.2.7"}
+    with httpx.Client(base_url=url, headers=sender) as client:
+        answers = [
+            client.post("/v1/offers", json=with_member(good, "offer", maxSeconds=100 + n).to_json())
+            for n in range(BURST + 30)
+        ]
+        assert [answer.status_code for answer in answers[:BURST]] == [401] * BURST
+        (last,) = {answer.status_code for answer in answers[-3:]}
+        assert (last, answers[-1].headers["Retry-After"]) == (429, "1")
+        problem = answers[-1].json()
+        assert (problem["code"], problem["retryable"]) == ("too_many_refused", True)
+        assert "acknowledgement" not in problem
+        assert client.post("/v1/offers", json=good.to_json()).status_code == 200
+    assert raw_problem(market, "/v1/offers", with_member(good, "offer", maxSeconds=99))["reason"] == "signature"
 
 
 def test_malformed_bodies_are_problems(market: Market, consumer: Party) -> None:

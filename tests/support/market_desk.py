@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from suanli_market.admission.desk import Admission, checks
+from suanli_market.admission import checks
+from suanli_market.admission.desk import Admission
 from suanli_market.admission.log import AdmissionLog
 from suanli_market.admission.papers import BidPaper, OfferPaper
 from suanli_market.admission.submissions import Submission

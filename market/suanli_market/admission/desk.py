@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from sqlmodel import Session, col, select
 from suanli_market.admission import checks, intake
 from suanli_market.admission.log import AdmissionLog, Line, Tip, tip_of
 from suanli_market.admission.papers import BidPaper, OfferPaper
+from suanli_market.admission.refusals import Refusals, TooManyRefusedError
 from suanli_market.admission.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
 from suanli_market.clearing.book import Change, Entered
 from suanli_market.clearing.keeper import Keeper
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Job:
     submission: Submission
+    sender: str
     future: asyncio.Future[wire.Json]
     loop: asyncio.AbstractEventLoop
     outcome: Outcome | None = None
@@ -69,6 +72,7 @@ class Admission:
         self._log = log_
         self._terms = terms
         self._catch_up = catch_up
+        self._refusals = Refusals()
         self._tip: Tip | None = None  # None: to be read from the tables
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
@@ -82,10 +86,13 @@ class Admission:
         self._queue.put(None)
         self._thread.join(timeout=10)
 
-    async def submit(self, submission: Submission) -> wire.Json:
-        """The acknowledgement, once it is on the disk; RefusedError with the logged reason; other SuanliErrors."""
+    async def submit(self, submission: Submission, sender: str = "") -> wire.Json:
+        """The acknowledgement, once it is on the disk; RefusedError with the logged reason; other SuanliErrors.
+
+        `sender` is the network address that it came from: what is refused counts against it.
+        """
         loop = asyncio.get_running_loop()
-        job = _Job(submission, loop.create_future(), loop)
+        job = _Job(submission, sender, loop.create_future(), loop)
         try:
             self._queue.put_nowait(job)
         except queue.Full:
@@ -190,7 +197,11 @@ class Admission:
         if again is not None:
             job.outcome = _outcome_of(job, again)
             return
-        fresh.setdefault((job.line.kind, job.line.paper, job.line.reason), []).append(job)
+        key = (job.line.kind, job.line.paper, job.line.reason)
+        if key not in fresh and job.doubt is not None and not self._refusals.take(job.sender, time.monotonic()):
+            job.outcome = _too_many(job.doubt)
+            return
+        fresh.setdefault(key, []).append(job)
 
     def _line_of(self, session: Session, job: _Job) -> tuple[Line, checks.Doubt | None]:
         submission = job.submission
@@ -238,6 +249,13 @@ def _seat_is_leased(session: Session, bid: BidPaper) -> bool:
         BidRow.seat == seat, BidRow.consumer == bid.party, col(BidRow.state).in_(("leased",))
     )
     return session.exec(query).first() is not None
+
+
+def _too_many(doubt: checks.Doubt) -> TooManyRefusedError:
+    return TooManyRefusedError(
+        f"{doubt.detail}; so many papers from this address were refused that this refusal is not logged",
+        hint="mend what the refusals say; one more is logged each second",
+    )
 
 
 def _outcome_of(job: _Job, ack: wire.Json) -> Outcome:

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from suanli_market.admission.submissions import RefusedReceipt
 from suanli_market.api.auth import Signer
-from suanli_market.api.types import After, Id, answer
+from suanli_market.api.types import After, Id, Sender, answer
 from suanli_market.leasing import leases, logs
 from suanli_market.services import Market, Services
 from suanli_market.tables import ReceiptRow
@@ -77,9 +77,9 @@ async def get_logs(
 
 
 @router.post("/{lease}/receipt", status_code=204)
-async def post_receipt(lease: Id, body: SignedReceipt, signer: Signer, market: Market) -> None:
+async def post_receipt(lease: Id, body: SignedReceipt, signer: Signer, sender: Sender, market: Market) -> None:
     """The provider's receipt with its evidence."""
-    await _log_refusal(market, await run_in_threadpool(market.receipts.post, lease, signer, body))
+    await _log_refusal(market, sender, await run_in_threadpool(market.receipts.post, lease, signer, body))
 
 
 @router.get("/{lease}/receipt", response_model=SignedReceipt)
@@ -95,13 +95,15 @@ def get_receipt(lease: Id, signer: Signer, market: Market) -> Response:
 
 
 @router.post("/{lease}/countersignature", status_code=204)
-async def post_countersignature(lease: Id, body: Countersignature, signer: Signer, market: Market) -> None:
+async def post_countersignature(
+    lease: Id, body: Countersignature, signer: Signer, sender: Sender, market: Market
+) -> None:
     """The consumer's signature over the same receipt; it is settled with the next batch."""
-    await _log_refusal(market, await run_in_threadpool(market.receipts.countersign, lease, signer, body))
+    await _log_refusal(market, sender, await run_in_threadpool(market.receipts.countersign, lease, signer, body))
     market.chain_writer.wake()
 
 
-async def _log_refusal(market: Services, refused: RefusedReceipt | None) -> None:
+async def _log_refusal(market: Services, sender: str, refused: RefusedReceipt | None) -> None:
     """Logs a refusal, which raises it."""
     if refused is not None:
-        await market.admission.submit(refused)
+        await market.admission.submit(refused, sender)

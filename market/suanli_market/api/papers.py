@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from suanli_market.admission import papers
 from suanli_market.admission.submissions import Withdrawal
 from suanli_market.api.auth import Signer
-from suanli_market.api.types import Id, answer
+from suanli_market.api.types import Id, Sender, answer
 from suanli_market.clearing.quotes import quote
 from suanli_market.services import Market, Services
 from suanli_market.tables import BidRow, OfferRow
@@ -25,9 +25,9 @@ OFFERS_MAX = 10_000
 
 
 @router.post("/offers", response_model=Acknowledgement)
-async def post_offer(body: SignedOffer, market: Market) -> Response:
+async def post_offer(body: SignedOffer, sender: Sender, market: Market) -> Response:
     """Publishes an offer; answered when it is logged."""
-    return answer(await market.admission.submit(papers.read_offer(body)))
+    return answer(await market.admission.submit(papers.read_offer(body), sender))
 
 
 @router.post("/offers/{offer}/withdraw", response_model=Acknowledgement)
@@ -37,9 +37,9 @@ async def withdraw_offer(offer: Id, signer: Signer, market: Market) -> Response:
 
 
 @router.post("/bids", response_model=Acknowledgement)
-async def post_bid(body: SignedBid, market: Market) -> Response:
+async def post_bid(body: SignedBid, sender: Sender, market: Market) -> Response:
     """Submits a bid; answered when it is logged."""
-    return answer(await market.admission.submit(papers.read_bid(body)))
+    return answer(await market.admission.submit(papers.read_bid(body), sender))
 
 
 @router.post("/bids/{bid}/withdraw", response_model=Acknowledgement)

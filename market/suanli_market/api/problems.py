@@ -29,7 +29,7 @@ def problem(error: SuanliError, **members: Any) -> Response:
     """The response for an error."""
     status = error.http_status if error.http_status != 500 or error.code == "internal" else 502
     content = {"type": "about:blank", "status": status, **error.as_problem(), **members}
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {"Retry-After": "1"} if status in (429, 503) else None
     return JSONResponse(content, status, headers=headers, media_type=MEDIA_TYPE)
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query, Response
+from fastapi import Depends, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
 Id = Annotated[str, Path(pattern=r"^0x[0-9a-f]{64}$")]
 Number = Annotated[int, Path(ge=0, lt=2**63)]
 After = Annotated[int, Query(ge=-1, lt=2**63)]
+
+
+async def _sender(request: Request) -> str:
+    """The network address of the client; behind a proxy on this machine, the one that the proxy names."""
+    return request.client.host if request.client else ""
+
+
+Sender = Annotated[str, Depends(_sender)]
 
 
 def answer(content: Any) -> Response:
