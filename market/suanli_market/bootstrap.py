@@ -25,6 +25,7 @@ from suanli_market.clearing.rounds import Rounds
 from suanli_market.hub import Hub
 from suanli_market.leasing.receipts import Receipts
 from suanli_market.leasing.relay import BLOB_BYTES_MAX, Relay
+from suanli_market.leasing.retention import Retention
 from suanli_market.services import Services
 from suanli_market.settings import Settings
 from suanli_market.store import Store
@@ -81,6 +82,7 @@ def _wire(
         symbol=info.symbol,
         on_match=chain_writer.wake,
     )
+    blobs = settings.data / "blobs"
     return Services(
         info=info,
         store=store,
@@ -92,7 +94,8 @@ def _wire(
         chain_writer=chain_writer,
         indexer=indexer,
         receipts=Receipts(store, terms),
-        relay=Relay(store, settings.data / "blobs", signer, escrow.domain),
+        relay=Relay(store, blobs, signer, escrow.domain),
+        retention=Retention(store, blobs, keeper.now),
     )
 
 

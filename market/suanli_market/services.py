@@ -16,6 +16,7 @@ from suanli_market.clearing.rounds import Rounds
 from suanli_market.hub import Hub
 from suanli_market.leasing.receipts import Receipts
 from suanli_market.leasing.relay import Relay
+from suanli_market.leasing.retention import Retention
 from suanli_market.store import Store
 from suanli_protocol.wire import MarketInfo
 
@@ -35,6 +36,7 @@ class Services:
     indexer: Indexer
     receipts: Receipts
     relay: Relay
+    retention: Retention
 
     def start(self) -> None:
         """Starts the threads: the chain is followed before anything is cleared."""
@@ -42,10 +44,12 @@ class Services:
         self.chain_writer.start()
         self.admission.start()
         self.rounds.start()
+        self.retention.start()
 
     def stop(self) -> None:
         """Ends streams and threads; what was acknowledged is on the disk."""
         self.hub.close()
+        self.retention.stop()
         self.rounds.stop()
         self.admission.stop()
         self.chain_writer.stop()

@@ -44,7 +44,7 @@ class Store:
         self._writer = threading.Lock()
         self.on_commit: Callable[[set[str]], None] = _nobody
 
-    def migrate(self) -> None:
+    def migrate(self, revision: str = "head") -> None:
         """Brings the tables to this version's shape; ConfigurationError if the file is of a newer version or broken."""
         from alembic import command
         from alembic.config import Config
@@ -55,7 +55,7 @@ class Store:
         try:
             with self.engine.connect() as connection:
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                command.upgrade(config, revision)
         except (CommandError, DatabaseError) as error:
             raise ConfigurationError(
                 f"the database {self.path} cannot be used: {error}",

@@ -5,7 +5,7 @@ Facts only: what follows from other rows (free capacity, a lease's phase on the 
 
 from __future__ import annotations
 
-from sqlalchemy import Column, LargeBinary, Text
+from sqlalchemy import Column, LargeBinary, Text, false
 from sqlmodel import Field, SQLModel
 
 
@@ -129,6 +129,8 @@ class LeaseRow(SQLModel, table=True):
     by_consumer: bool = False
     settled_transaction: str | None = None
     log_complete: bool = False
+    closed_at: int | None = Field(default=None, index=True)  # time of the block that settled or released it
+    swept: bool = Field(default=False, sa_column_kwargs={"server_default": false()})  # its sealed data is deleted
 
 
 class ReceiptRow(SQLModel, table=True):

@@ -14,8 +14,8 @@ from suanli_market.clearing.book import Returned
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, EventRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import wire
-from suanli_protocol.events import EscrowEvent, Opened, Refused, SettlementRefused
-from suanli_protocol.lease import Refusal, lease_id, terms
+from suanli_protocol.events import EscrowEvent, Opened, Refused, Released, Settled, SettlementRefused
+from suanli_protocol.lease import Kind, Refusal, lease_id, terms
 from support.builders import NOW, a_receipt, consumer, provider
 from support.market_desk import Desk, a_bid_paper, an_offer_paper
 
@@ -50,7 +50,7 @@ def matched(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def apply(store: Store, *events: EscrowEvent) -> Step:
     with store.write() as session:
-        stretch = Stretch(events, times={1: NOW}, own=frozenset({OURS}))
+        stretch = Stretch(events, times={1: NOW, 2: NOW + 9}, own=frozenset({OURS}))
         return Projection().apply(session, stretch, opened=0)
 
 
@@ -152,3 +152,18 @@ def test_our_refused_settlement_is_tried_again_and_then_given_up(store: Store) -
     assert the_receipt(store) == ("queued", 1)
     apply(store, SettlementRefused(1, bytes(32), OURS, 0, LEASE, Refusal.PROVIDER_SIGNATURE))
     assert the_receipt(store) == ("refused", 2)
+
+
+@pytest.mark.parametrize(
+    "close",
+    [Settled(2, bytes(32), OURS, 0, LEASE, 5, 0, Kind.DONE, bytes(32)), Released(2, bytes(32), OURS, 0, LEASE, 0, 0)],
+)
+def test_a_closed_lease_knows_when(store: Store, close: EscrowEvent) -> None:
+    with store.write() as session:
+        a_queued_receipt(session)
+    apply(store, Settled(1, bytes(32), OURS, 0, LEASE, 5, 0, Kind.INTERIM, bytes(32)))
+    with store.read() as session:
+        assert session.get_one(LeaseRow, wire.to_hex(LEASE)).closed_at is None
+    apply(store, close)
+    with store.read() as session:
+        assert session.get_one(LeaseRow, wire.to_hex(LEASE)).closed_at == NOW + 9

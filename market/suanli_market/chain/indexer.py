@@ -23,7 +23,7 @@ from suanli_market.tables import CursorRow
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError
 from suanli_protocol.escrow import Block, Chain, Escrow
-from suanli_protocol.events import EscrowEvent, Opened, Refused, SettlementRefused
+from suanli_protocol.events import EscrowEvent, Opened, Refused, Released, Settled, SettlementRefused
 
 RANGE_BLOCKS = 2_000
 RESTLESS_S = 2.0  # how long after activity the chain is asked at the fast pace
@@ -136,9 +136,8 @@ class Indexer:
         last = min(cursor.block + RANGE_BLOCKS, tip.number)
         block = tip if last == tip.number else self._chain.block(last)
         events = self._escrow.events(cursor.block + 1, last)
-        opened_in = {event.block for event in events if isinstance(event, Opened)}
-        times = {number: block.timestamp for number in opened_in if number == last}
-        times |= {number: self._chain.block(number).timestamp for number in opened_in if number != last}
+        dated = {event.block for event in events if isinstance(event, Opened | Settled | Released)}
+        times = {number: (block if number == last else self._chain.block(number)).timestamp for number in dated}
         stretch = Stretch(events, times, self._own(events))
         with self._store.write() as session:
             step = self._projection.apply(session, stretch, cursor.opened)

@@ -7,40 +7,16 @@ from suanli_market.settings import Settings
 from suanli_market.store import Store
 from suanli_market.tables import CursorRow
 from suanli_protocol import wire
-from suanli_protocol.abi import artifact
 from suanli_protocol.errors import ConfigurationError, FundsError, NotFoundError
 from suanli_protocol.escrow import Chain, Escrow
+from suanli_protocol.pinning import check_escrow_code
 
-_PUSH32 = b"\x7f"
-_HOLE = bytes(32)  # where the compiler leaves room for an immutable
 GAS_WEI_MIN = 10**15
 
 
 def check_escrow(chain: Chain, escrow: Escrow) -> None:
     """ConfigurationError unless the code at the address is this version's escrow."""
-    answer = chain.rpc("eth_getCode", escrow.address, "latest")
-    code = bytes.fromhex(str(answer).removeprefix("0x"))
-    if not code:
-        raise ConfigurationError(
-            f"there is no contract at {escrow.address} on the chain at {chain.url}",
-            hint="check --escrow and --chain; a devnet that was reset has lost it",
-        )
-    if not is_code_of(code, bytes.fromhex(artifact("LeaseEscrow")["deployedBytecode"].removeprefix("0x"))):
-        raise ConfigurationError(
-            f"the contract at {escrow.address} is not the escrow of this version",
-            hint="name the escrow that this version deployed, or install the version that fits it",
-        )
-
-
-def is_code_of(code: bytes, compiled: bytes) -> bool:
-    """Whether runtime code is the compiled one with its immutables filled in."""
-    if len(code) != len(compiled):
-        return False
-    filled, at = bytearray(compiled), 0
-    while (at := compiled.find(_PUSH32 + _HOLE, at)) >= 0:
-        filled[at + 1 : at + 33] = code[at + 1 : at + 33]
-        at += 33
-    return bytes(filled) == code
+    check_escrow_code(chain, escrow.address)
 
 
 def check_gas_money(chain: Chain, address: str) -> None:

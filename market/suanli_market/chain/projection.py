@@ -64,7 +64,7 @@ class Stretch:
     """The events of a stretch of blocks in their order, and what is to be known beside them."""
 
     events: Sequence[chain_events.EscrowEvent]
-    times: dict[int, int]  # of each block with an Opened event
+    times: dict[int, int]  # of each block that opens or closes a lease
     own: frozenset[bytes]  # the transactions of this market among those that left something out
 
 
@@ -89,11 +89,11 @@ class Projection:
                 step.touch(event.provider, event.consumer)
                 self._opened(session, event, stretch.times[event.block], step)
             case chain_events.Settled():
-                self._settled(session, event, step)
+                self._settled(session, event, stretch.times[event.block], step)
             case chain_events.Stopped():
                 self._stopped(session, event)
             case chain_events.Released():
-                self._released(session, event, step)
+                self._released(session, event, stretch.times[event.block], step)
             case chain_events.Refused():
                 self._refused(session, event, step)
             case chain_events.SettlementRefused():
@@ -178,7 +178,7 @@ class Projection:
             release(session, match_, bid, event.refusal, step.changes)
             step.touch(bid.consumer, session.get_one(OfferRow, match_.offer).provider)
 
-    def _settled(self, session: Session, event: chain_events.Settled, step: Step) -> None:
+    def _settled(self, session: Session, event: chain_events.Settled, at: int, step: Step) -> None:
         row = session.get(LeaseRow, wire.to_hex(event.lease_id))
         if row is None:
             step.touched = None
@@ -186,7 +186,7 @@ class Projection:
         step.touch(row.consumer, row.provider)
         row.paid, row.fee = str(event.paid), str(event.fee)
         if event.kind != 0:
-            row.state, row.phase = "settled", Phase.SETTLED
+            row.state, row.phase, row.closed_at = "settled", Phase.SETTLED, at
             row.settled_transaction = wire.to_hex(event.transaction)
             self._close_receipt(session, row.id, "settled")
             data = {"transaction": row.settled_transaction, "paid": row.paid, "fee": row.fee, "kind": event.kind}
@@ -201,14 +201,14 @@ class Projection:
         session.add(row)
         _tell(session, row, "lease.stopped", {"clock": event.clock, "by": event.by})
 
-    def _released(self, session: Session, event: chain_events.Released, step: Step) -> None:
+    def _released(self, session: Session, event: chain_events.Released, at: int, step: Step) -> None:
         row = session.get(LeaseRow, wire.to_hex(event.lease_id))
         if row is None:
             step.touched = None
             return
         step.touch(row.consumer, row.provider)
         row.state, row.phase, row.reason = "released", Phase.FAILED, Reason.RELEASED
-        row.paid = str(event.paid)
+        row.paid, row.closed_at = str(event.paid), at
         session.add(row)
         self._close_receipt(session, row.id, "refused")
         _tell(session, row, "lease.released", {"paid": row.paid, "penalty": str(event.penalty)})

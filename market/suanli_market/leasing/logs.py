@@ -7,6 +7,7 @@ from sqlmodel import Session, col, select
 
 from suanli_market.events import touch
 from suanli_market.leasing.leases import lease_of, require
+from suanli_market.leasing.retention import require_kept
 from suanli_market.tables import LogChunkRow
 from suanli_protocol import wire
 from suanli_protocol.errors import ProtocolError
@@ -27,6 +28,7 @@ def append(session: Session, lease: str, party: str, page: wire.LogPage) -> None
     """Adds the chunks that are not there yet; ProtocolError beyond the caps, or after the log's end."""
     row, role = lease_of(session, lease, party)
     require(role, "provider")
+    require_kept(row)
     if len(page.chunks) > CHUNKS_PER_PAGE:
         raise ProtocolError(f"{len(page.chunks)} chunks at once, at most {CHUNKS_PER_PAGE}")
     known = set(
@@ -64,6 +66,7 @@ def _check_caps(session: Session, lease: str, fresh: dict[int, bytes]) -> None:
 def read(session: Session, lease: str, party: str, after: int) -> wire.LogPage:
     """The chunks that follow `after` without a gap in the page's bounds; complete if the last of all is among them."""
     row, _ = lease_of(session, lease, party)
+    require_kept(row)
     query = (
         select(LogChunkRow)
         .where(LogChunkRow.lease == lease, col(LogChunkRow.seq) > after)

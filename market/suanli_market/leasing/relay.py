@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from suanli_market.events import note, now_ms
 from suanli_market.leasing.leases import OPEN_STATES, lease_of, require
+from suanli_market.leasing.retention import require_kept
 from suanli_market.store import StorageError, Store
 from suanli_market.tables import BlobRow
 from suanli_protocol import wire
@@ -85,7 +86,8 @@ class Relay:
         """The file of a delivered blob, for a party of the lease."""
         _require_slot(slot)
         with self._store.read() as session:
-            lease_of(session, lease, party)
+            lease_row, _ = lease_of(session, lease, party)
+            require_kept(lease_row)
             row = session.get(BlobRow, (lease, slot))
         if row is None or row.delivered is None:
             raise NotFoundError(f"the {slot} blob of lease {lease} is not here", hint="wait for lease.delivered")

@@ -1,0 +1,88 @@
+"""Retention: the sealed data of a closed lease is deleted some days after; its papers and signatures stay.
+
+Files go first, then rows: whatever breaks in between, the next sweep finishes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import delete
+from sqlmodel import col, select
+
+from suanli_market.store import StorageError, Store
+from suanli_market.tables import LeaseRow, LogChunkRow
+from suanli_protocol.errors import NotFoundError, SuanliError
+
+KEPT_S = 7 * 86_400
+SWEEP_EVERY_S = 3_600.0
+
+log = logging.getLogger(__name__)
+
+
+class Retention:
+    """The thread that deletes; `now` gives seconds of Unix UTC."""
+
+    def __init__(self, store: Store, blobs: Path, now: Callable[[], int]) -> None:
+        self._store, self._blobs, self._now = store, blobs, now
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+
+    def start(self) -> None:
+        """Begins to sweep: at once, then each hour."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the lease at hand."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    def sweep(self, now: int) -> int:
+        """Deletes blobs and log chunks of all leases that were closed KEPT_S before `now`; how many leases."""
+        swept = 0
+        while not self._stopping.is_set() and (lease := self._next(now - KEPT_S)) is not None:
+            self._delete(lease)
+            swept += 1
+        return swept
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if swept := self.sweep(self._now()):
+                    log.info("deleted the sealed data of %d leases that were closed long ago", swept)
+            except SuanliError as error:
+                log.error("a sweep failed: %s", error.detail)
+            except Exception:
+                log.exception("a sweep failed")
+            self._stopping.wait(SWEEP_EVERY_S)
+
+    def _next(self, closed_by: int) -> str | None:
+        query = select(LeaseRow.id).where(col(LeaseRow.closed_at) <= closed_by, col(LeaseRow.swept).is_(False)).limit(1)
+        with self._store.read() as session:
+            return session.exec(query).first()
+
+    def _delete(self, lease: str) -> None:
+        try:
+            shutil.rmtree(self._blobs / lease)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageError(f"{self._blobs / lease} cannot be deleted: {error.strerror}") from error
+        with self._store.write() as session:
+            session.execute(delete(LogChunkRow).where(col(LogChunkRow.lease) == lease))
+            row = session.get_one(LeaseRow, lease)
+            row.swept = True
+            session.add(row)
+
+
+def require_kept(row: LeaseRow) -> None:
+    """NotFoundError if the lease's sealed data is deleted."""
+    if row.swept:
+        raise NotFoundError(
+            f"the data of lease {row.id} was deleted {KEPT_S // 86_400} days after it was closed",
+            hint="what the client fetched in time lies in its job folder",
+        )
