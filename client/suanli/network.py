@@ -17,6 +17,7 @@ from suanli.files import data_home, write_json
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityError
 from suanli_protocol.market_client import MarketClient
+from suanli_protocol.pinning import check_escrow_code
 from suanli_protocol.signing import Domain, Signer
 from suanli_protocol.units import format_money, parse_money
 
@@ -96,13 +97,16 @@ class Network:
         return self.chain.chain_id() in DEVNETS
 
     def pin(self) -> wire.MarketInfo:
-        """The market's info, once market and chain agree on everything; ConfigurationError `wrong_network` if not."""
+        """The market's info, once market and chain agree on everything; ConfigurationError `wrong_network` if not.
+
+        ConfigurationError `wrong_escrow` if they agree on a contract that is not this version's escrow.
+        """
         info, chain = self.info, self.chain
         pairs = (
             ("chain id", info.chain_id, chain.chain_id()),
             ("genesis", info.genesis, wire.to_hex(chain.genesis())),
             ("escrow", info.escrow.lower(), self.escrow.address.lower()),
-            ("escrow's code", info.code_hash, wire.to_hex(chain.code_hash(self.escrow.address))),
+            ("escrow's code", info.code_hash, wire.to_hex(check_escrow_code(chain, self.escrow.address))),
             ("token", info.token.lower(), self.escrow.token.address.lower()),
         )
         for name, told, found in pairs:

@@ -100,13 +100,17 @@ class Chain:
         """The next nonce of an address."""
         return self._read("eth_getTransactionCount", [address, _block_id(block)], read_number)
 
+    def code(self, address: str) -> bytes:
+        """The code at an address; empty if there is no contract."""
+        return self._read("eth_getCode", [address, "latest"], read_data)
+
     def code_hash(self, address: str) -> bytes:
         """keccak256 of the code at an address; of nothing if there is none."""
-        return keccak256(self._read("eth_getCode", [address, "latest"], read_data))
+        return keccak256(self.code(address))
 
     def has_code(self, address: str) -> bool:
         """Whether a contract is there."""
-        return self._read("eth_getCode", [address, "latest"], read_data) != b""
+        return self.code(address) != b""
 
     def call(self, to: str, data: bytes, *, block: BlockId = "latest", sender: str | None = None) -> bytes:
         """The answer of a contract's view; ChainRevertedError if it reverts."""

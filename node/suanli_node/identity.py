@@ -16,6 +16,7 @@ from suanli_protocol.chain import Chain
 from suanli_protocol.devnet import DEVNET_CHAIN_IDS
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import ChainError, ConfigurationError
+from suanli_protocol.pinning import check_escrow_code
 from suanli_protocol.signing import Domain
 
 
@@ -29,13 +30,9 @@ class ChainFacts:
 
     @classmethod
     def read(cls, chain: Chain, escrow: str) -> ChainFacts:
-        """From the endpoint; ConfigurationError if there is no contract at the escrow's address."""
-        if not chain.has_code(escrow):
-            raise ConfigurationError(
-                f"there is no escrow at {escrow} on {chain.url}",
-                hint="check --escrow and --chain (SUANLI_ESCROW, SUANLI_CHAIN); a devnet that was reset has lost it",
-            )
-        return cls(chain.chain_id(), hex32(chain.genesis()), hex32(chain.code_hash(escrow)))
+        """From the endpoint; ConfigurationError if the escrow's address holds another contract or none."""
+        code_hash = check_escrow_code(chain, wire.read_address(escrow))
+        return cls(chain.chain_id(), hex32(chain.genesis()), hex32(code_hash))
 
 
 @dataclass(frozen=True)

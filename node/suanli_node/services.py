@@ -53,7 +53,7 @@ class Preparer(Protocol):
     def prepare(
         self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float, check: Check
     ) -> RunSpec:
-        """Files and environment in place; the spec to start. RunRefusedError if that cannot be; `check` may raise too."""
+        """Files and environment in place; the spec to start. RunRefusedError if that cannot be, or `check` raises."""
 
     def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
         """The sealed outputs on disk. RunRefusedError if they cannot be taken."""

@@ -1,0 +1,114 @@
+"""Who deals with an escrow looks at its code: another contract at its address is refused, however alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from suanli.config import Config, Setting
+from suanli.network import Network
+from suanli_market.chain.pinning import check_escrow
+from suanli_node.identity import ChainFacts
+from suanli_protocol import devnet, wire
+from suanli_protocol.chain import Chain
+from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.escrow import Escrow, deploy
+from suanli_protocol.pinning import check_escrow_code, compiled_escrow
+from suanli_protocol.signing import address_bytes, keccak256
+from support import builders
+from support.devnet import Anvil
+
+HOLE = b"\x7f" + bytes(32)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address whose code a test sets at will, beside an honest escrow."""
+
+    chain: Chain
+    escrow: str
+    address: str = builders.a_signer(77).address
+
+    def put(self, code: bytes) -> None:
+        """Make this the code at the address."""
+        self.chain.rpc("anvil_setCode", self.address, "0x" + code.hex())
+
+    def fitted(self) -> bytes:
+        """The honest escrow's code as it would be, had it been deployed at the address."""
+        at_home = Escrow(self.chain, self.escrow).domain, address_bytes(self.escrow)
+        here = Escrow(self.chain, self.address).domain, address_bytes(self.address)
+        code = self.chain.code(self.escrow)
+        return code.replace(at_home[0].separator, here[0].separator).replace(at_home[1], here[1])
+
+
+@pytest.fixture(scope="module")
+def place(anvil: Anvil) -> Iterator[Place]:
+    with Chain(anvil.url) as chain:
+        devnet.set_balance(chain, builders.market().address, 10**20)
+        yield Place(chain, deploy(builders.market(), chain).escrow)
+
+
+def refusal(place: Place) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        check_escrow_code(place.chain, place.address)
+    return caught.value
+
+
+def test_a_deployed_escrow_is_known_by_its_code(place: Place) -> None:
+    assert check_escrow_code(place.chain, place.escrow) == place.chain.code_hash(place.escrow)
+    place.put(place.fitted())
+    assert check_escrow_code(place.chain, place.address) == keccak256(place.fitted())
+
+
+def test_no_contract_is_told_from_a_wrong_one(place: Place) -> None:
+    place.put(b"")
+    assert refusal(place).code == "no_escrow"
+    place.put(bytes.fromhex("60015ff3"))
+    assert refusal(place).code == "wrong_escrow"
+
+
+def test_one_byte_of_difference_is_enough(place: Place) -> None:
+    code = place.fitted()
+    for at in (0, compiled_escrow().index(HOLE), len(code) - 1):
+        place.put(code[:at] + bytes([code[at] ^ 1]) + code[at + 1 :])
+        assert refusal(place).code == "wrong_escrow"
+    place.put(code + b"\0")
+    assert refusal(place).code == "wrong_escrow"
+
+
+def test_its_memory_of_itself_must_be_its_own(place: Place) -> None:
+    place.put(place.chain.code(place.escrow))  # the honest one's, moved: papers signed for that one would be good here
+    assert refusal(place).code == "wrong_escrow"
+    token = address_bytes(Escrow(place.chain, place.escrow).token.address)
+    assert place.fitted().count(token) > 1
+    place.put(place.fitted().replace(token, bytes([token[0] ^ 1]) + token[1:], 1))  # two tokens
+    assert refusal(place).code == "wrong_escrow"
+
+
+def test_market_and_node_refuse_it(place: Place) -> None:
+    place.put(bytes.fromhex("60015ff3"))
+    with pytest.raises(ConfigurationError, match="not the escrow of this version"):
+        check_escrow(place.chain, Escrow(place.chain, place.address))
+    with pytest.raises(ConfigurationError, match="not the escrow of this version"):
+        ChainFacts.read(place.chain, place.address)
+
+
+def test_a_client_refuses_what_its_market_agrees_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.put(place.chain.code(place.escrow))
+    told = {"chain": place.chain.url, "escrow": place.address, "market": "http://127.0.0.1:1"}
+    network = Network(Config({name: Setting(name, value, "here") for name, value in told.items()}))
+    info = SimpleNamespace(
+        chain_id=place.chain.chain_id(),
+        genesis=wire.to_hex(place.chain.genesis()),
+        escrow=place.address,
+        code_hash=wire.to_hex(place.chain.code_hash(place.address)),
+        token=network.escrow.token.address,
+    )
+    monkeypatch.setattr(Network, "info", info)
+    with pytest.raises(ConfigurationError) as caught:
+        network.pin()
+    assert caught.value.code == "wrong_escrow"
+    network.chain.close()
