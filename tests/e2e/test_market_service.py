@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import secrets
 import socket
 import struct
@@ -33,11 +34,12 @@ from suanli_protocol.errors import (
     SignatureError,
     UnreachableError,
 )
+from suanli_protocol.events import Opened, RoundCommitted
 from suanli_protocol.lease import Progress, seat_word, terms
-from suanli_protocol.log import EntryKind, verify_acknowledgement
+from suanli_protocol.log import GENESIS_HEAD, EntryKind, leaf, merkle_root, next_head, verify_acknowledgement
 from suanli_protocol.market_client import MarketClient, signed_headers
-from suanli_protocol.messages import Bid, Delivered, Head, Offer, Receipt, Round
-from suanli_protocol.signing import Domain, struct_hash, verify
+from suanli_protocol.messages import ZERO32, Bid, Delivered, Entry, Head, Match, Offer, Receipt, Round
+from suanli_protocol.signing import Domain, keccak256, struct_hash, verify
 from support.builders import (
     CREDIT,
     a_capacity,
@@ -248,19 +250,94 @@ def test_a_flood_of_one_paper_is_logged_once(market: Market, provider: Party) ->
     assert all(ack == acks[0] for ack in acks)
 
 
-def test_the_log_is_whole_and_signed(market: Market, provider: Party) -> None:
-    client = market.client(provider)
-    ack = client.post_offer(market.offer(provider))
-    last = int(ack.head["lastSeq"])
-    entries = client.log(1, last)[:1000]
-    assert [int(entry["seq"]) for entry in entries] == list(range(1, len(entries) + 1))
-    expected, previous = 1, None
-    for item in client.heads():
-        head = wire.paper_from_json(Head, item["head"])
-        verify(client.domain, head, wire.from_hex(item["signature"]), market.process.address)
-        assert head.first_seq == expected
-        expected, previous = head.last_seq + 1, head
-    assert previous is not None
+def whole_log(client: MarketClient) -> tuple[list[Entry], list[Head]]:
+    """All entries and heads, as a stranger pages through them; every head's signature is checked."""
+    heads: list[Head] = []
+    while page := client.heads(heads[-1].last_seq if heads else 0):
+        for item in page:
+            heads.append(wire.paper_from_json(Head, item["head"]))
+            verify(client.domain, heads[-1], wire.from_hex(item["signature"]), client.info().address)
+    entries: list[Entry] = []
+    while len(entries) < heads[-1].last_seq:
+        found = client.log(len(entries) + 1, heads[-1].last_seq)
+        assert found, "the log has a gap"
+        entries += [wire.paper_from_json(Entry, item) for item in found]
+    return entries, heads
+
+
+def test_a_stranger_verifies_the_whole_log_over_http(market: Market, provider: Party, consumer: Party) -> None:
+    """No entry is missing, each head follows from the one before and its entries, and holds every acknowledgement."""
+    offer, bid = market.offer(provider), market.bid(consumer, max_rate=1)
+    acks = [market.client(provider).post_offer(offer), market.client(consumer).post_bid(bid)]
+    refused = raw_problem(market, "/v1/bids", with_member(bid, "bid", budget="7"))["acknowledgement"]
+    acks += [wire.Acknowledgement.model_validate(refused), market.client(provider).withdraw_offer(offer_id(offer))]
+
+    stranger = market.client()
+    entries, heads = whole_log(stranger)
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    before, start = GENESIS_HEAD, 1
+    for head in heads:
+        assert head.first_seq == start
+        leaves = [leaf(entry) for entry in entries[head.first_seq - 1 : head.last_seq]]
+        assert head.head == next_head(before, merkle_root(leaves))
+        before, start = head.head, head.last_seq + 1
+    kinds = []
+    for ack in acks:
+        entry = verify_acknowledgement(ack, stranger.domain, market.process.address)
+        assert entries[entry.seq - 1] == entry
+        assert wire.paper_from_json(Head, ack.head) in heads
+        kinds.append(entry.kind)
+    assert kinds == [EntryKind.OFFER, EntryKind.BID, EntryKind.REFUSE, EntryKind.WITHDRAW]
+
+
+def whole_rounds(client: MarketClient) -> list[tuple[Round, bytes, list[wire.Json]]]:
+    """Each round with its stated hash and its matches."""
+    found: list[tuple[Round, bytes, list[wire.Json]]] = []
+    while True:
+        try:
+            content = client.round(len(found) + 1)
+        except NotFoundError:
+            return found
+        message = wire.paper_from_json(Round, content["round"])
+        found.append((message, wire.from_hex(content["hash"]), content["matches"]))
+
+
+def the_match(item: wire.Json) -> Match:
+    """A match as a round lists it."""
+    return Match(wire.from_hex(item["bid"]), wire.from_hex(item["offer"]), int(item["rate"]), item["index"])
+
+
+def test_a_stranger_recomputes_every_round_and_finds_it_on_the_chain(
+    market: Market, provider: Party, consumer: Party
+) -> None:
+    """Rounds are chained, their seeds follow from the log, and every opening on the chain stands in one of them."""
+    opened_lease(market, provider, consumer)
+    chain, escrow = market.world.chain, market.world.escrow
+    rounds, (_, heads) = whole_rounds(market.client()), whole_log(market.client())
+    at_seq = {head.last_seq: head.head for head in heads}
+    previous, start = ZERO32, 1
+    for number, (message, hash_, matches) in enumerate(rounds, 1):
+        assert (message.number, message.market, message.previous) == (number, market.process.address, previous)
+        assert struct_hash(message) == hash_
+        assert message.first_seq == start
+        assert message.matches_root == merkle_root([keccak256(struct_hash(the_match(item))) for item in matches])
+        assert message.seed == keccak256(previous + at_seq[message.last_seq])
+        assert chain.block(message.block_number).hash == message.block_hash
+        previous, start = hash_, message.last_seq + 1
+
+    known = {hash_: number for number, (_, hash_, _) in enumerate(rounds, 1)}
+    matched = {the_match(item): number for number, (_, _, matches) in enumerate(rounds, 1) for item in matches}
+    events = escrow.events(0, chain.block("latest").number)
+    committed = {
+        event.transaction: known[event.head]
+        for event in events
+        if isinstance(event, RoundCommitted) and event.market == market.process.address
+    }
+    opened = [event for event in events if isinstance(event, Opened) and event.transaction in committed]
+    assert opened
+    for event in opened:
+        of_round = matched[Match(event.bid_hash, event.offer_hash, event.rate, event.index)]
+        assert of_round <= committed[event.transaction], "it was opened before its round was committed"
 
 
 def offer_cases() -> list[Any]:
@@ -898,6 +975,37 @@ def test_a_released_lease_closes(market: Market, provider: Party, consumer: Part
 
 
 # The service itself
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(market: Market, provider: Party, consumer: Party) -> None:
+    """No file of the market can grow for a while: writes are refused, reads go on, and then all goes on."""
+    lease = opened_lease(market, provider, consumer)
+    id_ = wire.from_hex(lease.id)
+    client, node = market.client(consumer), market.client(provider)
+    chunk = wire.LogPage(chunks=[wire.LogChunk(seq=0, data="0x" + "ab" * 1000)])
+    target = f"/v1/leases/{lease.id}/blobs/inputs"
+    put_raw(market, consumer, target, "size=8", b"", method="POST")
+    offer, bid = a_pair(market, provider, consumer)
+    limits = resource.prlimit(market.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
+        refused = put_raw(market, consumer, target, "offset=0", b"half")
+        assert (refused.status_code, refused.json()["code"], refused.json()["retryable"]) == (507, "storage", True)
+        problem = raw_problem(market, "/v1/bids", bid)
+        assert (problem["code"], problem["hint"]) == ("storage", "free some disk space")
+        with pytest.raises(MarketError, match="refused"):
+            node.post_logs(id_, chunk)
+        market.world.escrow.bump(market.world.deployer, market.world.deployer.address)  # an event to be indexed
+        eventually(lambda: any("a step along the chain failed" in line for line in market.process.log))
+        assert client.lease(id_).id == lease.id
+        assert [lease.id for lease in node.leases()] == [lease.id]
+    finally:
+        resource.prlimit(market.process.pid, resource.RLIMIT_FSIZE, limits)
+    client.post_bid(bid)
+    node.post_logs(id_, chunk)
+    assert client.logs(id_).chunks == chunk.chunks
+    assert client.put_blob(id_, "inputs", BytesIO(b"halfrest"), 8).delivered is not None
+    node.post_offer(offer)
+    eventually(lambda: len(client.leases()) == 2)
 
 
 def test_a_restart_goes_on_where_it_was(world: World, tmp_path: Path) -> None:
