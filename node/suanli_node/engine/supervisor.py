@@ -15,7 +15,13 @@ from suanli_node.engine.runlog import LineBuffer, LogWriter, Source
 from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus
 from suanli_node.sandbox.disk import DiskUsage, disk_usage
 from suanli_node.sandbox.interface import Cell, Ending, Prisoner, Sandbox
-from suanli_node.sandbox.process_tree import TreeUsage, deleted_file_bytes, peak_bytes, proportional_bytes
+from suanli_node.sandbox.process_tree import (
+    TreeUsage,
+    deleted_file_bytes,
+    memory_bytes,
+    peak_bytes,
+    proportional_bytes,
+)
 from suanli_protocol.documents import canonical
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.reasons import Reason
@@ -140,19 +146,23 @@ class _Supervision:
             self._end_at_once(prisoner, Reason.PROCESS_LIMIT, detail)
 
     def _check_memory(self, prisoner: Prisoner, tree: TreeUsage) -> None:
-        limit = self._spec.memory_mib * MIB
-        above = tree.resident_bytes > limit and proportional_bytes(tree.pids) > limit
+        limit, scratch = self._spec.memory_mib * MIB, prisoner.scratch().bytes
+        above = tree.resident_bytes + scratch > limit and memory_bytes(tree.pids, scratch) > limit
         if above or prisoner.out_of_memory():
             self._end_at_once(prisoner, Reason.MEMORY_EXCEEDED, f"more than {self._spec.memory_mib} MiB of memory")
 
     def _check_disk(self, prisoner: Prisoner, tree: TreeUsage) -> None:
+        nameless = DiskUsage(deleted_file_bytes(tree.pids), prisoner.scratch().files)
+        if excess := self._disk_excess(nameless):
+            self._end_at_once(prisoner, Reason.DISK_EXCEEDED, excess)
+
+    def _disk_excess(self, used: DiskUsage) -> str:
+        """What the run's folders and `used` exceed together, or nothing."""
         limit = self._spec.disk_mib * MIB
-        used = DiskUsage(deleted_file_bytes(tree.pids), 0)
         for part in (self._folder.work, self._folder.out):
             used += disk_usage(part, bytes_max=limit, files_max=self._files_max)
-        if used.bytes > limit or used.files > self._files_max:
-            detail = f"more than {self._spec.disk_mib} MiB or {self._files_max} files on disk"
-            self._end_at_once(prisoner, Reason.DISK_EXCEEDED, detail)
+        within = used.bytes <= limit and used.files <= self._files_max
+        return "" if within else f"more than {self._spec.disk_mib} MiB or {self._files_max} files on disk"
 
     @property
     def _files_max(self) -> int:
@@ -190,6 +200,8 @@ class _Supervision:
     def _conclude(self, ending: Ending) -> RunStatus:
         """The final status."""
         self._record(int((time.monotonic() - self._begin) * 1000), ending.cpu_ms, 0, 0)
+        if self._verdict is None and (excess := self._disk_excess(DiskUsage())):
+            self._verdict = Reason.DISK_EXCEEDED, excess  # it was quicker than our looks
         reason, detail = self._verdict or verdict_of(ending, self._spec)
         if reason not in (Reason.OK, Reason.EXIT_NONZERO):
             self._log.append(Source.NODE, f"{reason}: {detail}\n".encode(), _now_ms())

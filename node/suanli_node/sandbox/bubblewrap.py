@@ -22,6 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from suanli_node.sandbox.cgroup import Cgroup, CgroupLimits, group_name
+from suanli_node.sandbox.disk import DiskUsage, file_system_usage
 from suanli_node.sandbox.interface import Cell, Ending
 from suanli_node.sandbox.process_tree import TreeUsage, measure, signal_all
 from suanli_node.sandbox.seccomp import program
@@ -33,6 +34,7 @@ JOB_UID = 1000  # inside
 _FIRST_OWN_UID = 1_800_000_000
 _OWN_UIDS = 2**20
 _OPEN_FILES = 4096
+_SCRATCH_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 (inside)
 _PR_SET_CHILD_SUBREAPER = 36
 _ADDRESS_SPACE_SLACK = 8 * 2**30  # reserved but untouched memory that common libraries ask for
 _SYSTEM_FOLDERS = ("/usr",)
@@ -95,6 +97,16 @@ class BubblewrapPrisoner:
     def usage(self) -> TreeUsage:
         """What runs below the cell's first process, and that one itself, use."""
         return measure(self._init)
+
+    def scratch(self) -> DiskUsage:
+        """What lies in the cell's memory file systems, which it sees as /tmp and /dev/shm."""
+        used = DiskUsage()
+        for folder in _SCRATCH_FOLDERS:
+            inside = Path(f"/proc/{self._init}/root{folder}")
+            with suppress(OSError):  # as long as bubblewrap still builds the cell, it sees the machine's
+                if inside.stat().st_dev != Path(folder).stat().st_dev:
+                    used += file_system_usage(inside)
+        return used
 
     def out_of_processes(self) -> bool:
         """True once the group refused a process."""

@@ -46,6 +46,12 @@ def disk_usage(root: Path, *, bytes_max: int, files_max: int) -> DiskUsage:
     return DiskUsage(used, files)
 
 
+def file_system_usage(root: Path) -> DiskUsage:
+    """The usage of the whole file system that a folder lies on; OSError if it is gone."""
+    facts = os.statvfs(root)
+    return DiskUsage((facts.f_blocks - facts.f_bfree) * facts.f_frsize, facts.f_files - facts.f_ffree)
+
+
 def make_folder(path: Path, mode: int) -> None:
     """Make a folder with exactly this mode, whatever the umask; one that exists is left as it is."""
     try:

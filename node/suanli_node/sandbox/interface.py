@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from suanli_node.sandbox.disk import DiskUsage
 from suanli_node.sandbox.process_tree import TreeUsage
 
 
@@ -53,6 +54,9 @@ class Prisoner(Protocol):
 
     def usage(self) -> TreeUsage:
         """What the job's processes use now."""
+
+    def scratch(self) -> DiskUsage:
+        """What lies in /tmp and /dev/shm: memory, whoever is charged for it."""
 
     def out_of_processes(self) -> bool:
         """True once the kernel refused the job a process."""

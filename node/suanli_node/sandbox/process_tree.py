@@ -55,6 +55,12 @@ def proportional_bytes(pids: tuple[int, ...]) -> int:
     return sum(_kib(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids) * 1024
 
 
+def memory_bytes(pids: tuple[int, ...], scratch: int) -> int:
+    """What processes and `scratch` bytes of their memory file systems occupy; what is both is counted once."""
+    mapped = sum(_kib(f"/proc/{pid}/smaps_rollup", "Pss_Shmem:") for pid in pids) * 1024
+    return proportional_bytes(pids) + max(0, scratch - mapped)
+
+
 def peak_bytes(pids: tuple[int, ...]) -> int:
     """The largest resident set that any one of the processes ever had since its program began."""
     return max((_kib(f"/proc/{pid}/status", "VmHWM:") for pid in pids), default=0) * 1024

@@ -27,13 +27,15 @@ _FORBIDDEN = (
     "add_key", "kcmp", "keyctl", "migrate_pages", "move_pages", "pidfd_getfd", "process_madvise",
     "process_vm_readv", "process_vm_writev", "ptrace", "request_key", "set_mempolicy",
     # large attack surface
-    "userfaultfd", "vmsplice",
+    "modify_ldt", "userfaultfd", "vmsplice",
 )  # fmt: skip
 _ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret")
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, as clone's flags
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
-_SOCKET_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink (the C library asks it for addresses)
+_SOCKET_FAMILIES = {1: 0, 2: 58, 10: 58, 16: 0}  # unix, inet, inet6, netlink, and the highest protocol of each:
+# TCP, UDP and ping, none that loads a kernel module; of netlink only routes, which the C library asks for addresses
 _SOCKET_FAMILY_MAX = 63
+_SHARED_SEGMENT_BYTES = 4096  # of System V: no limit counts such memory while nobody has it mapped; /dev/shm is counted
 _UNKNOWN_CALL = -1
 
 
@@ -58,9 +60,12 @@ def program() -> bytes:
     for request in _TERMINAL_INJECTION:
         _add(rules, denied, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
     for family in range(_SOCKET_FAMILY_MAX + 1):
-        if family not in _SOCKET_FAMILIES:
-            _add(rules, denied, "socket", seccomp.Arg(0, seccomp.EQ, family))
+        which = [seccomp.Arg(0, seccomp.EQ, family)]
+        if family in _SOCKET_FAMILIES:
+            which.append(seccomp.Arg(2, seccomp.GT, _SOCKET_FAMILIES[family]))
+        _add(rules, denied, "socket", *which)
     _add(rules, denied, "socket", seccomp.Arg(0, seccomp.GT, _SOCKET_FAMILY_MAX))
+    _add(rules, denied, "shmget", seccomp.Arg(1, seccomp.GT, _SHARED_SEGMENT_BYTES))
     return _exported(rules)
 
 
