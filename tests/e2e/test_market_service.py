@@ -39,6 +39,7 @@ from suanli_protocol.lease import Progress, seat_word, terms
 from suanli_protocol.log import GENESIS_HEAD, EntryKind, leaf, merkle_root, next_head, verify_acknowledgement
 from suanli_protocol.market_client import MarketClient, signed_headers
 from suanli_protocol.messages import ZERO32, Bid, Delivered, Entry, Head, Match, Offer, Receipt, Round
+from suanli_protocol.openings import Fill, Opening, Settlement, encode_open, encode_settle
 from suanli_protocol.signing import Domain, keccak256, struct_hash, verify
 from support.builders import (
     CREDIT,
@@ -1065,6 +1066,71 @@ def test_a_match_that_was_written_but_not_sent_is_sent_after_a_restart(tmp_path:
             client = Market(world, process, tmp_path / "data").client(consumer)
             events_until(client, "lease.opened")
             assert len(client.leases()) == 1
+
+
+FORWARDER = bytes.fromhex("6019600c60003960196000f3602036038060206000376000600082600060006000355af100")
+
+
+def test_a_match_that_was_sent_but_not_mined_opens_once_whatever_strangers_send(
+    world: World, anvil: Anvil, tmp_path: Path
+) -> None:
+    """The market is killed while its opening waits to be mined; strangers bring the same papers first, and nonsense."""
+    key, password, signer = market_key(world, tmp_path / "key")
+    provider, consumer, stranger = world.party(), world.party(), world.party(money=0)
+    escrow, chain = world.escrow, world.chain
+    forwarder = chain.wait(chain.send(stranger.signer, FORWARDER, to=None)).contract
+    command = serve_command(world, key, password, tmp_path / "data")
+
+    def send(data: bytes) -> None:
+        target = bytes(12) + bytes.fromhex(escrow.address[2:])
+        escrow.send(stranger.signer, data, gas=2_000_000)
+        escrow.send(stranger.signer, target + data, to=forwarder, gas=2_000_000)
+
+    def is_sent(count: int) -> bool:
+        return chain.nonce(signer.address) == count
+
+    anvil.rpc("evm_setAutomine", False)
+    try:
+        with start_market(command) as process:
+            market = Market(world, process, tmp_path / "data")
+            offer, bid = a_pair(market, provider, consumer)
+            market.client(provider).post_offer(offer)
+            market.client(consumer).post_bid(bid)
+            eventually(lambda: is_sent(1))
+            process.process.kill()
+            process.process.wait(10)
+        fill = Fill(wire.paper_from_json(Offer, offer.offer), wire.from_hex(offer.signature), 35_100)
+        send(encode_open(bytes(32), [Opening(wire.paper_from_json(Bid, bid.bid), bytes(64), (fill,))]))
+        anvil.rpc("evm_mine")
+        with start_market(command) as process:
+            market = Market(world, process, tmp_path / "data")
+            client, node = market.client(consumer), market.client(provider)
+            anvil.rpc("evm_setAutomine", True)
+            anvil.rpc("evm_mine")
+            kinds = [event.kind for event in events_until(client, "lease.opened")]
+            assert kinds == ["bid.queued", "bid.matched", "lease.opened"]
+            (lease,) = client.leases()
+            id_ = wire.from_hex(lease.id)
+            signed = signed_receipt(market, provider, lease, amount=5)
+            node.post_receipt(id_, signed)
+            held, _ = terms(
+                wire.paper_from_json(Bid, lease.bid), fill.offer, rate=int(lease.rate), opened_at=lease.opened_at
+            )
+            paper = wire.paper_from_json(Receipt, signed.receipt)
+            for kind, signature in ((1, bytes(64)), (255, b"\x11" * 64)):
+                junk = Settlement(held, Progress(), 5, kind, paper.evidence, signature, signature)
+                send(encode_settle([junk, junk]))
+            word = Progress(paid=7, clock=9).pack().to_bytes(32, "big")
+            data = encode_settle([Settlement(held, Progress(7, 0, 9), 5, 1, paper.evidence, bytes(64), bytes(64))])
+            assert data.count(word) == 1
+            send(data.replace(word, b"\xff" * 32))
+            send(escrow.encode_settle([])[:4] + secrets.token_bytes(200))
+            client.countersign(id_, countersigned(market, consumer, signed.receipt))
+            events_until(client, "lease.settled")
+            assert len(client.leases()) == 1
+            assert not [line for line in process.log if "Traceback" in line or "step along" in line]
+    finally:
+        anvil.rpc("evm_setAutomine", True)
 
 
 def test_a_devnet_that_was_reset_is_noticed(tmp_path: Path) -> None:
