@@ -31,4 +31,4 @@ def show(console: Console, origin: bool) -> None:
 
     rows = [(name, found.get(name) or "–", *([found.origin(name)] if origin else [])) for name in NAMES]
     columns = ("setting", "value", "origin") if origin else ("setting", "value")
-    render.show(render.listing(columns, rows))
+    render.show(render.listing(columns, rows, below=origin))

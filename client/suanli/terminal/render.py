@@ -12,7 +12,6 @@ from shlex import join
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
 from rich.console import Console as Rich
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -22,6 +21,7 @@ from rich.text import Text
 from suanli.jobs.record import Record
 from suanli.session.joblog import for_terminal
 from suanli.session.outcome import words
+from suanli.terminal.listing import Listing
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import fee_down
 from suanli_protocol.units import (
@@ -51,7 +51,7 @@ def show(drawing: RenderableType, *, err: bool = False) -> None:
     """Draws on stdout, or on stderr, without blanks at the ends of lines."""
     rich = _rich(err=err)
     with rich.capture() as capture:
-        rich.print(drawing)
+        rich.print(drawing, crop=False)
     for line in capture.get().splitlines():
         click.echo(_BLANKS.sub(r"\1", line), err=err, color=rich.is_terminal)
 
@@ -113,15 +113,16 @@ def _padded(number: str, places: int) -> str:
 
 
 def listing(
-    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    right: Sequence[str] = (),
+    loose: Sequence[str] = (),
+    below: bool = False,
 ) -> RenderableType:
-    """A table with a quiet head and no lines."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=LABEL, border_style="grey35")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    """A table with a quiet head and no lines, whole in any terminal: see `suanli.terminal.listing`."""
+    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    return Listing(columns, cells, right, loose, below, head=LABEL, rule="grey35")
 
 
 def titled(title: str, *parts: RenderableType) -> RenderableType:
@@ -183,7 +184,9 @@ def _choices(item: Plan) -> RenderableType:
         (label, safe(choice.name), safe(choice.region) or "–", rate, total, choice.offer.provider)
         for label, choice, rate, total in zip(labels, shown, rates, most, strict=False)
     ]
-    table = listing(("", "provider", "region", "per hour", "at most", "address"), rows, right=("per hour", "at most"))
+    table = listing(
+        ("", "provider", "region", "per hour", "at most", "address"), rows, right=("per hour", "at most"), below=True
+    )
     more = f"{len(item.choices)} of {item.considered} open offers fit"
     return Group(Text(more, style=LABEL), Text(""), table)
 
@@ -192,13 +195,12 @@ def _costs(item: Plan) -> list[tuple[str, str, str]]:
     chosen, money = item.chosen, item.money
     billed = "by the second for what is reserved" if item.job.billing == "capacity" else "by what is used"
     least = format_duration(chosen.offer.min_seconds)
+    time_bought = f"for all of {format_duration(chosen.seconds)}"
+    if chosen.seconds < item.job.timeouts.execution:
+        time_bought = f"for {format_duration(chosen.seconds)}, the longest that this provider leases"
     free = f"of {money(item.free)} free" if item.free is not None else "your account was not looked at"
     return [
-        (
-            "price",
-            money(chosen.price),
-            f"for all of {format_duration(chosen.seconds)}; billed {billed}, {least} at least",
-        ),
+        ("price", money(chosen.price), f"{time_bought}; billed {billed}, {least} at least"),
         ("market fee", money(chosen.fee), f"{item.bid.fee_bps / 100:g} % of what is paid"),
         ("gas", "none", "for you: the market pays for open and settle"),
         ("at most", money(item.budget), "the budget: the escrow cannot pay more"),
@@ -221,7 +223,7 @@ def rejections(found: Sequence[wire.Rejection], considered: int) -> RenderableTy
     if not considered:
         return Text("The market has no open offer.")
     rows = [(f"{item.offers} of {considered}", safe(item.detail or item.condition), safe(item.hint)) for item in found]
-    return listing(("offers", "why not", "what would help"), rows)
+    return listing(("offers", "why not", "what would help"), rows, below=True)
 
 
 # Offers
@@ -244,10 +246,10 @@ def offers(views: Sequence[tuple[wire.OfferView, Lanes, Sequence[int]]], symbol:
         )
         for view, free, prices in views
     ]
-    columns = ("provider", "region", "cores free", "memory", "disk", "core/h", "GiB/h", "disk GiB/h", "tier", "address")
-    right = ("cores free", "memory", "disk", "core/h", "GiB/h", "disk GiB/h")
-    foot = Text(f"prices in {symbol} an hour: a core, a GiB of memory, a GiB of disk", style=LABEL)
-    return Group(listing(columns, rows, right=right), Text(""), foot)
+    columns = ("provider", "region", "cores", "memory", "disk", "core/h", "GiB/h", "disk/h", "tier", "address")
+    right = ("cores", "memory", "disk", "core/h", "GiB/h", "disk/h")
+    foot = Text(f"what is free; prices in {symbol} an hour: a core, a GiB of memory, a GiB of disk", style=LABEL)
+    return Group(listing(columns, rows, right=right, below=True), Text(""), foot)
 
 
 # Jobs
@@ -268,7 +270,8 @@ def jobs(records: Sequence[Record]) -> RenderableType:
         )
         for record, cost in zip(records, costs, strict=True)
     ]
-    return listing(("id", "lease", "state", "job", "provider", "cost", "when"), rows, right=("lease", "cost"))
+    columns = ("id", "lease", "state", "job", "provider", "cost", "when")
+    return listing(columns, rows, right=("lease", "cost"), loose=("job", "state"))
 
 
 def _cost(record: Record) -> str:
@@ -308,7 +311,8 @@ def job(record: Record) -> RenderableType:
         ("state", phase(record.phase)),
     ]
     if record.reason:
-        rows.append(("why", f"{words(record.reason)} ({record.reason})"))
+        code = f", exit code {record.exit_code}" if record.exit_code else ""
+        rows.append(("why", f"{words(record.reason)} ({record.reason}{code})"))
     if record.detail:
         rows.append(("detail", safe(record.detail)))
     rows += [("job", safe(_command(record))), ("submitted", local_time(record.created_at))]
@@ -316,6 +320,8 @@ def job(record: Record) -> RenderableType:
     rows.append(("limits", f"{amount(record, bid['maxRate'])}/h, {amount(record, bid['budget'])} in total"))
     if record.lease:
         rows += [("lease", f"{record.number}  {record.lease}"), ("provider", _provider(record))]
+    if record.evidence:
+        rows.append(("used", _used(record.evidence)))
     for file in record.output_files:
         rows.append(("output", f"{safe(file['path'])}  {format_bytes(int(file['size']))}"))
     if record.output_dir:
@@ -342,15 +348,9 @@ def _provider(record: Record) -> str:
 
 def receipt(record: Record) -> RenderableType:
     """The end of a run: what ran where, how long, what it cost."""
-    evidence: dict[str, Any] = record.evidence or {}
-    usage = evidence.get("usage", {})
     rows: list[tuple[str, str]] = [
         ("ran", f"{safe(record.name or record.plan.get('title', '') or record.short)} on {_provider(record)}"),
-        (
-            "used",
-            f"{usage.get('wallMs', 0) / 1000:.2f} s, {usage.get('cpuMs', 0) / 1000:.2f} s of processor, "
-            f"peak {usage.get('peakMemoryMib', 0)} MiB; billed {format_duration(evidence.get('billedSeconds', 0))}",
-        ),
+        ("used", _used(record.evidence or {})),
     ]
     if record.output_files:
         rows.append(
@@ -359,6 +359,14 @@ def receipt(record: Record) -> RenderableType:
     if record.unchecked:
         rows.append(("unchecked", "; ".join(record.unchecked)))
     return titled(f"Receipt of lease {record.number}", pairs(rows), money_rows(bill(record)))
+
+
+def _used(evidence: dict[str, Any]) -> str:
+    usage = evidence.get("usage", {})
+    return (
+        f"{usage.get('wallMs', 0) / 1000:.2f} s, {usage.get('cpuMs', 0) / 1000:.2f} s of processor, "
+        f"peak {usage.get('peakMemoryMib', 0)} MiB; billed {format_duration(evidence.get('billedSeconds', 0))}"
+    )
 
 
 def bill(record: Record) -> list[tuple[str, str, str]]:
