@@ -140,8 +140,16 @@ class Client:
         free = account.free if account is not None else None
         if not choices and account is not None:
             self._explain_funds(quote, bid, account.free, Money(info.symbol, info.decimals))
+        if not choices and limits["max_price"] is None and limits["budget"] is not None:
+            quote = self._quote_by_budget(request, bid) or quote
         bid = settle_limits(bid, choices, **limits)
         return Plan(item, info, bid, choices, tuple(quote.rejections), quote.considered, free)
+
+    def _quote_by_budget(self, request: wire.QuoteRequest, bid: Bid) -> wire.Quote | None:
+        """The market's reasons in terms of the budget that was named, not of the price an hour that follows from it."""
+        paper = wire.paper_to_json(replace(bid, max_rate=ANYTHING))
+        quote = self.network.market.quote(wire.QuoteRequest(bid=paper, constraints=request.constraints))
+        return None if quote.offers else quote
 
     def _limits(self, job: Job, info: wire.MarketInfo) -> dict[str, int | None]:
         units = {}

@@ -217,7 +217,7 @@ def test_offers_can_be_filtered(ann: Consumer) -> None:
         (("--cpus", "64"), "too few cores"),
         (("--memory", "900GB"), "lack memory"),
         (("--max-price", "0.0001"), "above your price"),
-        (("--budget", "0.000001"), ""),
+        (("--budget", "0.000001"), "cost more than your budget"),
     ],
 )
 def test_no_offer_fits_and_why(ann: Consumer, options: tuple[str, ...], reason: str) -> None:

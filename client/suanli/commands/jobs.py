@@ -210,7 +210,11 @@ def cancel(console: Console, job: str, yes: bool) -> None:
 
     with open_client(console) as client:
         handle = client.job(job)
-        if not yes and not console.confirm(f"Stop {handle.record.short} ({handle.record.phase})?"):
+        if (
+            not yes
+            and not handle.record.is_over
+            and not console.confirm(f"Stop {handle.record.short} ({handle.record.phase})?")
+        ):
             return
         handle.cancel(watcher=Screen(console))
         if console.json:

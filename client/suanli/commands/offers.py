@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from suanli.commands.connection import connection_options, open_client
-from suanli.commands.run import job_of, job_options
+from suanli.commands.run import again, job_of, job_options
 from suanli.terminal.console import Console, output_options
 
 
@@ -28,7 +29,7 @@ def quote(console: Console, /, **options: Any) -> None:
 
             render.show(render.plan(plan))
         plan.chosen  # noqa: B018  # NoMatchError with the reasons
-        console.next("suanli run with the same arguments")
+        console.next(again(sys.argv[1:]))
 
 
 @click.command()

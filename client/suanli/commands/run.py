@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ def _submit(client: Client, console: Console, job: Job, options: dict[str, Any])
     plan.chosen  # noqa: B018  # NoMatchError with the reasons
     if options["dry_run"]:
         _warn_funds(console, plan)
-        console.next(*_again(options))
+        console.next(again(sys.argv[1:]))
         return None
     plan.check_funds()
     if not options["yes"] and not console.confirm("Proceed?"):
@@ -177,12 +178,15 @@ def _warn_funds(console: Console, plan: Plan) -> None:
         console.warn(f"{error.detail}: {error.hint}")
 
 
-def _again(options: dict[str, Any]) -> list[str]:
+def again(arguments: list[str]) -> str:
+    """The command line that runs what `quote` or `run --dry-run` has shown."""
     from shlex import join
 
-    what = ["-f", str(options["file"])] if options["file"] is not None else []
-    command = ["--", *options["command"]] if options["command"] else []
-    return [join(["suanli", "run", *what, *command])]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = [word for word in arguments[:end] if word not in ("--dry-run", "--json")]
+    if "quote" in words:
+        words[words.index("quote")] = "run"
+    return join(["suanli", *words, *arguments[end:]])
 
 
 def follow(console: Console, handle: JobHandle, options: dict[str, Any]) -> int:

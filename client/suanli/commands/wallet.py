@@ -66,7 +66,7 @@ def _must_be_free(path: Path) -> None:
         )
 
 
-@wallet.command("import")
+@wallet.command("import", short_help="Take over an existing secret key.")
 @click.option(
     "--from",
     "source",
@@ -141,7 +141,7 @@ def show(console: Console) -> None:
 
 def _facts(client: Client) -> dict[str, Any]:
     escrow, address = client.network.escrow, client.address
-    account, token = escrow.account(address), escrow.token
+    token, account = escrow.token, escrow.account(address)  # the token first: it names an escrow that is not there
     mine = [handle.record for handle in client.jobs() if handle.record.bid["consumer"].lower() == address.lower()]
     here = [record for record in mine if record.escrow.lower() == escrow.address.lower()]
     going = [record for record in here if record.lease and not record.is_over]

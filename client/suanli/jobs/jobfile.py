@@ -7,6 +7,7 @@ value is neutral (`nodes: 1`, `network: none`), never ignored. Errors are UsageE
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
@@ -186,7 +187,7 @@ def _refuse_unsupported(values: Mapping[str, Any]) -> None:
 
 
 def _brief(value: Any) -> str:
-    text = str(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -336,7 +337,7 @@ def _money(value: Any, key: str) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise _bad(key, f"{value!r} is not an amount", f"write {key}: 0.50")
-    return money(str(value), key)
+    return money(f"{value:f}" if isinstance(value, Decimal) else str(value), key)
 
 
 def money(text: str, key: str) -> str:

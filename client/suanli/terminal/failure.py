@@ -7,6 +7,7 @@ of `suanli_protocol.errors` carry theirs; commands end with the job's own by `ct
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -63,6 +64,8 @@ def tell(error: SuanliError, console: Console) -> None:
         click.echo(json.dumps(error.as_problem(), ensure_ascii=False), err=True)
         return
     calm = isinstance(error, DetachedError)
+    if calm and sys.stderr.isatty():
+        click.echo(err=True)  # the terminal's own ^C stands on this line
     head = style("Detached" if calm else "Error", "yellow" if calm else "red", bold=True)
     click.echo(f"{head}{_hang(error.detail, 5 if not calm else 8)}", err=True)
     if not calm:
@@ -81,8 +84,17 @@ def _hang(text: str, used: int) -> str:
 
 def _of_system(error: OSError) -> SuanliError:
     what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    hints = {28: "free some space on that disk", 13: "check the permissions of that path"}
-    return UsageError(what, hint=hints.get(error.errno or 0, ""), code="system")
+    hints = {
+        errno.ENOSPC: "free some space on that disk",
+        errno.EDQUOT: "free some space within your quota",
+        errno.EACCES: "check the permissions of that path",
+        errno.EROFS: "that disk is read-only: name another folder",
+        errno.EISDIR: "name a file, not a folder",
+        errno.ENOTDIR: "name a folder, not a file",
+    }
+    found = UsageError(what, hint=hints.get(error.errno or 0, ""), code="system")
+    found.title = "The operating system refused"
+    return found
 
 
 def _tell_usage(error: click.ClickException, console: Console, arguments: list[str]) -> None:
