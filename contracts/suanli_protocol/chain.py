@@ -239,7 +239,10 @@ class Chain:
         import httpx
 
         try:
-            return self._http().post(self.url, json=body).raise_for_status().json()
+            answer = self._http().post(self.url, json=body)
+            if not answer.is_success:
+                raise self._unavailable(f"it answered with HTTP {answer.status_code}")
+            return answer.json()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unavailable(str(error) or type(error).__name__) from error
         except ValueError as error:
@@ -267,7 +270,8 @@ class Chain:
 
     def _unavailable(self, why: str) -> ChainUnavailableError:
         return ChainUnavailableError(
-            f"the chain at {self.url} cannot be used: {why}", hint="is it running? check SUANLI_CHAIN"
+            f"the chain at {self.url} cannot be used: {why}",
+            hint="is it running, and is its address (SUANLI_CHAIN) right?",
         )
 
 

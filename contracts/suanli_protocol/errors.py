@@ -52,7 +52,7 @@ class SuanliError(Exception):
 class UsageError(SuanliError):
     """A command or a job file asks for something that does not exist or makes no sense."""
 
-    code, title, exit_status, http_status = "usage", "The request makes no sense as it stands", 2, 422
+    code, title, exit_status, http_status = "usage", "The request cannot be used as it stands", 2, 422
 
 
 class ConfigurationError(SuanliError):

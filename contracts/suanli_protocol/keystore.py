@@ -47,7 +47,9 @@ def load(path: Path, password: str) -> Signer:
         secret = decode_keyfile_json(content, password.encode())
     except ValueError as error:
         if "MAC mismatch" in str(error):
-            raise UnusableKeyError(f"{path}: the password is wrong") from None
+            raise UnusableKeyError(
+                f"{path}: the password is wrong", hint="check which password file is set (SUANLI_PASSWORD_FILE)"
+            ) from None
         raise UnusableKeyError(f"{path} cannot be unlocked: {error}") from None
     except (KeyError, TypeError) as error:
         raise UnusableKeyError(f"{path} is no version 3 key file: {error}") from None
@@ -116,7 +118,7 @@ def _read_private(path: Path, what: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise UnusableKeyError(f"the {what} {path} does not exist") from None
+        raise UnusableKeyError(f"the {what} {path} does not exist", hint="check its path in the settings") from None
     except OSError as error:
         raise UnusableKeyError(f"the {what} {path} cannot be read: {error.strerror}") from None
     try:

@@ -251,6 +251,10 @@ class MarketClient:
 
     def _unreachable(self, error: httpx.HTTPError) -> errors.UnreachableError:
         what = str(error) or type(error).__name__
+        if type(error).__name__ == "UnsupportedProtocol":
+            return errors.UnreachableError(
+                f"{self.url!r} is not the address of a market", hint="write http://host:port or https://host"
+            )
         return errors.UnreachableError(
             f"the market at {self.url} cannot be reached: {what}",
             hint="is it running? `suanli doctor` checks the whole way",
@@ -302,6 +306,7 @@ def _raise(response: httpx.Response) -> None:
         problem = response.json()
         code, detail, hint = str(problem["code"]), str(problem["detail"]), str(problem.get("hint", ""))
     except (ValueError, KeyError, TypeError):
-        code, detail, hint = "market", f"HTTP {response.status_code} from {response.url.path}", ""
+        code, detail = "market", f"HTTP {response.status_code} from {response.url}, which is not how a market answers"
+        hint = "check the market's address: `suanli doctor` shows it"
     kind = _BY_CODE.get(code, errors.MarketError)
     raise kind(detail, hint=hint, code=code)

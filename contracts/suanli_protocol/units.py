@@ -116,7 +116,7 @@ def parse_cores(text: str | int | float, *, name: str = "cpus") -> int:
     fraction = (match[2] or "").rstrip("0") if match else ""
     milli = int(match[1] + fraction.ljust(3, "0")) if match and len(fraction) <= 3 else 0
     if milli <= 0:
-        raise UsageError(f"{name}: {text!r} is not a positive number of thousandths of a core", hint="write 4 or 0.5")
+        raise UsageError(f"{name}: {text!r} is not a number of cores", hint="write 4, 0.5 or, at least, 0.001")
     return milli
 
 

@@ -76,7 +76,8 @@ def _hint(
         case Condition.CONSUMER_FUNDS:
             return f"deposit until {money(min(terms.deposit for _, terms in near))} are free"
         case Condition.CPU:
-            return f"the largest has {format_cores(max(offer.capacity.cpu_milli for offer, _ in near))} cores"
+            cores = format_cores(max(offer.capacity.cpu_milli for offer, _ in near))
+            return f"the largest has {cores} {'core' if cores == '1' else 'cores'}"
         case Condition.MEMORY:
             return f"the largest has {format_mib(max(offer.capacity.memory_mib for offer, _ in near))}"
         case Condition.DISK:
