@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 
 from suanli_market.api.app import create_app
+from suanli_market.api.connections import Connection
 from suanli_market.services import Services
 from suanli_protocol.errors import ConfigurationError
 
@@ -63,6 +64,7 @@ def serve(services: Services, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
         create_app(services),
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,0 +1,47 @@
+"""One HTTP connection: its client has some seconds for the head of each request, or it gives its place to another."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_TIMEOUT_S = 15.0
+
+
+class Connection(HttpToolsProtocol):
+    """Closes when a head does not arrive in time. Without it, clients that say nothing would hold all places for ever.
+
+    Bodies have their own timeout (`limits`), and so has the silence between two requests (uvicorn).
+    """
+
+    _head_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first head begins."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is expected any more."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a head is here."""
+        super().on_message_begin()
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._forget_head()
+        super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._forget_head()
+        self._head_due = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+
+    def _forget_head(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None

@@ -1,0 +1,77 @@
+"""Clients that say nothing, or say it too slowly, lose their place; those that wait for an answer keep it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from suanli_market.api import connections
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def slow(_: Request) -> Response:
+    await asyncio.sleep(0.6)
+    return PlainTextResponse("done")
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """A server whose clients have 0.3 s for a head, and whose answer takes longer."""
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.3)
+    app = Starlette(routes=[Route("/", slow)])
+    server = uvicorn.Server(uvicorn.Config(app, http=connections.Connection, log_config=None, lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield listener.getsockname()
+        server.should_exit = True
+        thread.join(10)
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, timeout=10)
+
+
+def test_a_silent_client_is_closed(address: tuple[str, int]) -> None:
+    with connect(address) as client:
+        assert client.recv(100) == b""
+
+
+def drip(client: socket.socket) -> None:
+    for byte in HEAD * 10:
+        client.sendall(bytes([byte]))
+        time.sleep(0.03)
+
+
+def test_a_head_that_drips_is_closed(address: tuple[str, int]) -> None:
+    with connect(address) as client, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        drip(client)
+
+
+def test_a_second_head_that_drips_is_closed(address: tuple[str, int]) -> None:
+    with connect(address) as client:
+        client.sendall(HEAD)
+        assert b"done" in client.recv(1000)
+        client.sendall(HEAD[:20])
+        assert client.recv(100) == b""
+
+
+def test_an_answer_may_take_its_time_and_the_connection_lives_on(address: tuple[str, int]) -> None:
+    with connect(address) as client:
+        for _ in range(2):
+            client.sendall(HEAD)
+            assert b"done" in client.recv(1000)
+            time.sleep(0.5)
