@@ -20,7 +20,7 @@ def check_escrow_code(chain: Chain, address: str) -> bytes:
     if not code:
         raise ConfigurationError(
             f"there is no contract at {address} on the chain at {chain.url}",
-            hint="check the escrow (SUANLI_ESCROW) and the chain (SUANLI_CHAIN); a devnet that was reset has lost it",
+            hint="check --escrow and --chain (SUANLI_ESCROW, SUANLI_CHAIN); a devnet that was reset has lost it",
             code="no_escrow",
         )
     if not is_escrow_code(code, Domain(chain.chain_id(), address)):
