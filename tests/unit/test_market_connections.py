@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -75,3 +76,15 @@ def test_an_answer_may_take_its_time_and_the_connection_lives_on(address: tuple[
             client.sendall(HEAD)
             assert b"done" in client.recv(1000)
             time.sleep(0.5)
+
+
+def test_a_client_that_asks_many_times_and_leaves_is_no_error(
+    address: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second answer is under way when the connection breaks; it is dropped quietly, and no other is begun."""
+    with connect(address) as client:
+        client.sendall(HEAD * 5)
+        assert client.recv(10) == b"HTTP/1.1 2"
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(1.0)
+    assert caplog.records == []

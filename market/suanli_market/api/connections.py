@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_TIMEOUT_S = 15.0
 
@@ -16,6 +16,7 @@ class Connection(HttpToolsProtocol):
     """
 
     _head_due: asyncio.TimerHandle | None = None
+    _unanswered: tuple[RequestResponseCycle, ...] = ()  # in the order in which they came
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head begins."""
@@ -23,8 +24,11 @@ class Connection(HttpToolsProtocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is expected any more."""
+        """Nothing is expected any more, and no request gets an answer: uvicorn itself tells only the last one."""
         self._forget_head()
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -36,6 +40,9 @@ class Connection(HttpToolsProtocol):
         """The head is whole."""
         self._forget_head()
         super().on_headers_complete()
+        if self.cycle is not None:
+            open_ = (cycle for cycle in self._unanswered if not cycle.response_complete and cycle is not self.cycle)
+            self._unanswered = (*open_, self.cycle)
 
     def _expect_head(self) -> None:
         self._forget_head()
