@@ -51,7 +51,7 @@ def _guarded(name: str, check: Check, client: Client) -> Finding:
     try:
         return check(client)
     except SuanliError as error:
-        return Finding(name, "failed", error.detail, error.hint)
+        return Finding(name, "failed", error.detail, _fix(error))
     except OSError as error:
         return Finding(name, "failed", str(error))
 
@@ -175,3 +175,10 @@ CHECKS: tuple[tuple[str, set[str], Check], ...] = (
 def to_json(findings: list[Finding]) -> list[dict[str, Any]]:
     """The report for programs."""
     return [{"check": item.name, "state": item.state, "detail": item.text, "fix": item.fix} for item in findings]
+
+
+def _fix(error: SuanliError) -> str:
+    """The error's hint, unless that sends here."""
+    if "`suanli doctor`" not in error.hint:
+        return error.hint
+    return "is it running, and is its address right? a demo's is started again by `suanli demo up`"

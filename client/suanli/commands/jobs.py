@@ -12,6 +12,7 @@ from suanli.commands.connection import connection_options, open_client
 from suanli.terminal.console import Console, output_options
 from suanli.terminal.failure import NOT_FINISHED
 from suanli_protocol.errors import SuanliError, UsageError
+from suanli_protocol.reasons import Phase
 
 if TYPE_CHECKING:
     from suanli.client import Client
@@ -49,6 +50,10 @@ def ps(console: Console, everything: bool) -> None:
         from suanli.terminal import render
 
         render.show(render.jobs(records))
+        unsigned = [record.short for record in records if record.phase in (Phase.SUCCEEDED, Phase.FAILED)]
+        if unsigned:
+            console.note("\nWhat has ended is paid, and the rest comes back, once you have waited for it.")
+            console.next(*(f"suanli wait {short}" for short in unsigned[:3]))
 
 
 def _refresh(console: Console, client: Client, handles: list[JobHandle]) -> None:

@@ -109,7 +109,7 @@ def _digest_of(path: Path) -> str:
 
 
 def unpack_outputs(archive: Path, outputs: Outputs, into: Path, *, only: str = "") -> list[OutputFile]:
-    """Unpacks beside `into`, checks every file against the evidence, then moves them into place.
+    """Unpacks on the disk of `into`, checks every file against the evidence, then moves them into place.
 
     `only` limits what is moved to one file or folder. IntegrityError names the file that is not as signed; UsageError a
     file that is there already with other content: nothing of the user's is ever replaced.
@@ -118,7 +118,8 @@ def unpack_outputs(archive: Path, outputs: Outputs, into: Path, *, only: str = "
     total = outputs.archive.unpacked
     limits = UnpackLimits(entries=OUTPUT_ENTRIES_MAX, total_bytes=total, file_bytes=total)
     into.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
+    beside = into if into.is_dir() else into.parent  # a folder that is there may be a disk of its own
+    staging = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=beside))
     try:
         with archive.open("rb") as src:
             found = {file.path: file for file in unpack(src, staging, limits)}

@@ -1,4 +1,4 @@
-"""All that is drawn: plans, tables, receipts. Calm and aligned; rich is imported here and nowhere else."""
+"""All that is drawn: plans, tables, receipts. Calm and aligned; rich is imported here and in listing.py alone."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def jobs(records: Sequence[Record]) -> RenderableType:
             phase(record.phase) if record.phase != "settled" else _settled(record),
             shortened(safe(record.name or record.plan.get("title", "") or "–"), 40),
             safe((record.attributes or {}).get("name", "")) or "–",
-            cost if record.paid else f"≤ {cost}",
+            cost if record.phase == "settled" and record.paid else f"≤ {cost}",
             ago(record.created_at),
         )
         for record, cost in zip(records, costs, strict=True)
@@ -276,7 +276,8 @@ def jobs(records: Sequence[Record]) -> RenderableType:
 
 def _cost(record: Record) -> str:
     """What was paid with its fee, or the budget while that is open."""
-    return amount(record, int(record.paid) + int(record.fee or 0) if record.paid else record.bid["budget"])
+    is_paid = record.phase == "settled" and bool(record.paid)
+    return amount(record, int(record.paid) + int(record.fee or 0) if is_paid else record.bid["budget"])
 
 
 def _settled(record: Record) -> Text:
