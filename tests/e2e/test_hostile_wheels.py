@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from suanli_node.engine.environment import EnvironmentStore, PackageIndex
+from suanli_node.engine.environment import EnvironmentStore, PackageIndex, _Preparation
 from suanli_protocol.errors import ExecutionError
 
 pytestmark = pytest.mark.e2e
@@ -89,6 +90,37 @@ def test_a_package_that_brings_a_python_of_its_own_is_not_run(bench: Bench, name
 def test_a_module_that_does_not_compile_harms_nobody(bench: Bench) -> None:
     prepared = bench.store.prepare(bench.wheel({"broken.py": "def (", "deep.py": "-" * 200_000 + "1"}))
     assert (bench.environments / prepared.name / "bin" / "python").exists()
+
+
+LOOK = """
+import os, socket, sys
+for path in sys.argv[1:]:
+    try:
+        found = os.listdir(path) if os.path.isdir(path) else [open(path, "rb").read(1)]
+    except OSError:
+        continue
+    if found:
+        sys.exit(f"reads {path}")
+if [name for name in os.environ if name not in ("HOME", "TMPDIR", "PATH", "NO_COLOR", "PWD", "LC_CTYPE")
+        and not name.startswith("UV_")] or any("password" in value for value in os.environ.values()):
+    sys.exit(f"inherits {dict(os.environ)}")
+if [name for _, name in socket.if_nameindex() if name != "lo"] or len(open("/proc/net/unix").readlines()) > 1:
+    sys.exit("has a network")
+"""
+
+
+def test_what_prepares_sees_nothing_of_the_operator(bench: Bench) -> None:
+    """Were something of a package run after all, this is all that it would find."""
+    (bench.root / "key.json").write_text("a key")
+    draft = bench.environments / "draft"
+    for part in ("env", "home"):
+        (draft / part).mkdir(parents=True)
+    index = PackageIndex("http://user:password@127.0.0.1:1/simple")
+    own = (bench.root, bench.root / "key.json", Path.home() / ".ssh", Path(__file__))
+    hidden = [*map(str, own), "/run", "/etc/shadow", "/etc/ssl/private", "/var", "/sys"]
+    preparation = _Preparation(draft, index, timeout_s=30, size_mib=64, check=lambda: None)
+    python = str(Path(sys.executable).resolve())
+    assert preparation._confined((python, "-I", "-S", "-c", LOOK, *hidden), {}) == (0, "")
 
 
 def test_a_preparation_can_be_interrupted(bench: Bench) -> None:

@@ -7,6 +7,7 @@ left behind; the plain files are taken all the same, so that one odd entry loses
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from suanli_protocol.errors import ExecutionError
 from suanli_protocol.reasons import Reason
 
 OUTPUT_FOLDER = "out"
+# Control characters, line separators, what turns the direction of writing, and bytes that are no UTF-8
+_DECEIVING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -101,7 +104,7 @@ class _Walk:
             facts = os.stat(last, dir_fd=above, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if any(ord(letter) < 32 or 127 <= ord(letter) < 160 or 0xD800 <= ord(letter) < 0xE000 for letter in last):
+        if _DECEIVING.search(last):
             self._refuse(name, "has control characters or broken UTF-8 in its name")
         elif stat.S_ISDIR(facts.st_mode):
             handle = os.open(last, _FOLDER, dir_fd=above)
