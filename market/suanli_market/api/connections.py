@@ -19,8 +19,12 @@ class Connection(HttpToolsProtocol):
     _unanswered: tuple[RequestResponseCycle, ...] = ()  # in the order in which they came
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first head begins."""
+        """The first head begins; what comes far above the limit is closed, so that files and the chain keep room."""
         super().connection_made(transport)
+        limit = self.limit_concurrency
+        if limit is not None and len(self.connections) > limit + max(1, limit // 4):  # up to here a request gets a 503
+            transport.abort()
+            return
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

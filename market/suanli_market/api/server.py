@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from suanli_protocol.errors import ConfigurationError
 
 GRACE_S = 3
 GC_OBJECTS = 10_000
+CONNECTIONS_MAX = 2_000
 
 
 class Server(uvicorn.Server):
@@ -59,6 +61,18 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def connections_max() -> int:
+    """How many connections are taken, half of what the system lets this process open: the rest is for files and chain.
+
+    The process asks for as much as the system would give it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return min(CONNECTIONS_MAX, soft // 2) if soft != resource.RLIM_INFINITY else CONNECTIONS_MAX
+
+
 def serve(services: Services, listener: socket.socket) -> None:
     """Serves until SIGTERM or SIGINT; returns when everything is closed."""
     host, port = listener.getsockname()[:2]
@@ -70,7 +84,7 @@ def serve(services: Services, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=75,
-        limit_concurrency=2_000,
+        limit_concurrency=connections_max(),
     )
     gc.collect()
     gc.freeze()  # what is loaded by now stays; walking it over and over would cost a quarter of all requests
