@@ -7,6 +7,7 @@ from typing import Any
 
 from suanli_protocol.chain_records import Log
 from suanli_protocol.contract_abi import contract_abi
+from suanli_protocol.errors import ProtocolError
 from suanli_protocol.lease import Kind, Refusal
 from suanli_protocol.signing import address_bytes, checksum_address
 
@@ -140,7 +141,10 @@ def decode_event(log: Log) -> EscrowEvent | None:
     if found is None:
         return None
     name, members = found
-    return _event(name, (log.block, log.block_hash, log.transaction, log.log_index), members)
+    try:
+        return _event(name, (log.block, log.block_hash, log.transaction, log.log_index), members)
+    except ValueError as error:
+        raise ProtocolError(f"an event {name} of the escrow is none: {error}") from None
 
 
 def _event(name: str, place: tuple[int, bytes, bytes, int], members: dict[str, Any]) -> EscrowEvent | None:

@@ -25,6 +25,7 @@ B = TypeVar("B", bound=BaseModel)
 HEADERS = ("Suanli-Signer", "Suanli-At", "Suanli-Nonce", "Suanli-Signature")
 CHUNK_BYTES = 4 * 1024 * 1024
 REQUEST_TIMEOUT_S = 30.0
+RETRY_STATUSES = (429, 502, 503, 504, 507)  # for an answer that is no problem document
 EVENT_SILENCE_S = 30.0  # the market sends a comment every 10 s; longer silence means a dead connection
 
 _BY_CODE: dict[str, type[errors.SuanliError]] = {
@@ -302,11 +303,15 @@ def _parse(response: httpx.Response, kind: type[B]) -> B:
 
 
 def _raise(response: httpx.Response) -> None:
+    """The problem as the error of its code. Whether trying again may help is the market's word, or the status's."""
+    retryable = response.status_code in RETRY_STATUSES
     try:
         problem = response.json()
         code, detail, hint = str(problem["code"]), str(problem["detail"]), str(problem.get("hint", ""))
+        retryable = problem.get("retryable", retryable) is True
     except (ValueError, KeyError, TypeError):
         code, detail = "market", f"HTTP {response.status_code} from {response.url}, which is not how a market answers"
         hint = "check the market's address: `suanli doctor` shows it"
-    kind = _BY_CODE.get(code, errors.MarketError)
-    raise kind(detail, hint=hint, code=code)
+    error = _BY_CODE.get(code, errors.MarketError)(detail, hint=hint, code=code)
+    error.retryable = retryable
+    raise error

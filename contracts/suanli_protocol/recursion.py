@@ -7,15 +7,19 @@ would end the process.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_lock = threading.RLock()  # a second thread must not take the raised limit for the one to go back to
 
 
 @contextmanager
 def limit_kept() -> Iterator[None]:
     """Whatever is imported in the context, the limit afterwards is the one before."""
-    limit = sys.getrecursionlimit()
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
+    with _lock:
+        limit = sys.getrecursionlimit()
+        try:
+            yield
+        finally:
+            sys.setrecursionlimit(limit)

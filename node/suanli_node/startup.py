@@ -26,10 +26,10 @@ from suanli_node.engine.namespace import StateFolder as EngineFolder
 from suanli_node.engine.runs import write_json
 from suanli_node.identity import ChainFacts, Identity, identify, pin
 from suanli_node.leases.desk import LeaseDesk
+from suanli_node.leases.services import Services
 from suanli_node.leases.workshop import Workshop
 from suanli_node.retry import Halted, persist
 from suanli_node.sandbox.selftest import selftest
-from suanli_node.services import Services
 from suanli_node.settings import Settings, StateFolder
 from suanli_node.supply.funds import fund_bonds
 from suanli_node.supply.inventory import Inventory, limited, take_inventory

@@ -60,3 +60,18 @@ def test_a_revert_keeps_its_name_and_an_unknown_code_stays_what_it_is() -> None:
 @pytest.mark.parametrize("problem", [[], "no", {"detail": "no code"}, {"code": "funds"}])
 def test_a_malformed_problem_is_a_market_error(problem: object) -> None:
     assert "HTTP 502" in answered(problem, 502).detail
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "retryable"),
+    [
+        ({"code": "storage", "detail": "full", "retryable": True}, 507, True),
+        ({"code": "busy", "detail": "later", "retryable": True}, 503, True),
+        ({"code": "forbidden", "detail": "no", "retryable": False}, 503, False),
+        ({"code": "funds", "detail": "no", "retryable": "yes"}, 402, False),
+        ("not a problem", 503, True),
+        ("not a problem", 404, False),
+    ],
+)
+def test_whether_to_try_again_is_the_markets_word(problem: object, status: int, retryable: bool) -> None:
+    assert answered(problem, status).retryable is retryable

@@ -17,7 +17,7 @@ from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.leases import desk as lease_desk
 from suanli_node.leases.desk import LeaseDesk
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
-from suanli_node.services import Services
+from suanli_node.leases.services import Services
 from suanli_node.settings import StateFolder
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes

@@ -24,9 +24,9 @@ from suanli_node.leases.delivery import seal_outputs
 from suanli_node.leases.intake import RunRefusedError
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
 from suanli_node.leases.run import LeaseRun
+from suanli_node.leases.services import Services
 from suanli_node.leases.verification import Assignment, read_assignment
 from suanli_node.leases.workshop import Collection, Say, spec_of
-from suanli_node.services import Services
 from suanli_protocol import wire
 from suanli_protocol.archive import Source as ArchiveSource
 from suanli_protocol.documents import Evidence, JobDocument

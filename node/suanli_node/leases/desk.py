@@ -13,6 +13,7 @@ from functools import partial
 from suanli_node.background import Background
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
 from suanli_node.leases.run import LeaseRun
+from suanli_node.leases.services import Services
 from suanli_node.leases.verification import (
     Assignment,
     NotYetOnChainError,
@@ -22,7 +23,6 @@ from suanli_node.leases.verification import (
     state_on_chain,
 )
 from suanli_node.retry import pauses
-from suanli_node.services import Services
 from suanli_node.settings import StateFolder
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes

@@ -19,9 +19,9 @@ from suanli_node.leases.intake import Intake, RunRefusedError
 from suanli_node.leases.log_shipping import LogShipper, Part, ReadLog
 from suanli_node.leases.receipts import Outcome, evidence_of, final_phase, sign_receipt
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, present
+from suanli_node.leases.services import Services
 from suanli_node.leases.verification import Assignment, OnChain, state_on_chain, stopped_at
 from suanli_node.retry import Halted, persist
-from suanli_node.services import Services
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
