@@ -18,7 +18,7 @@ import pytest
 
 from suanli.audit import audit_all, audit_lease
 from suanli.audit.books import Books
-from suanli.audit.facts import History, LinkCall, OpenCall, SettleCall, Snapshot, StopCall
+from suanli.audit.facts import History, LinkCall, SettleCall, Snapshot, StopCall
 from suanli.audit.history import read_history, read_snapshot
 from suanli.audit.replay import replay
 from suanli.audit.view import lines
@@ -26,7 +26,7 @@ from suanli_protocol import billing
 from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, NotFoundError, UsageError
 from suanli_protocol.events import Refused, RoundCommitted, Settled, SettlementRefused
 from suanli_protocol.lease import Refusal
-from suanli_protocol.openings import Fill
+from suanli_protocol.openings import Fill, Openings
 from support import builders
 from support.altering import alterations
 from support.devnet import Anvil
@@ -131,12 +131,12 @@ def _changes_nothing(history: History, where: str) -> bool:
     call = transaction.call
     if where.endswith(".timestamp"):
         refused = any(isinstance(event, Refused) for event in transaction.events)
-        return refused or not isinstance(call, OpenCall | StopCall)
+        return refused or not isinstance(call, Openings | StopCall)
     if where.endswith("].sender") and isinstance(call, SettleCall):
         return True  # anybody may bring a receipt that both signed
     if isinstance(call, LinkCall) and where.endswith(".call.signature"):
         return True  # the account itself called
-    if isinstance(call, SettleCall | OpenCall) and ".call." in where:
+    if isinstance(call, SettleCall | Openings) and ".call." in where:
         return any(isinstance(event, Refused | SettlementRefused) for event in transaction.events)
     return False
 
@@ -199,9 +199,9 @@ def with_offer(fill: Fill, **fields: Any) -> Fill:
 def test_a_finding_names_the_rule(facts: tuple[History, Snapshot], code: str, alter: Callable[[Any], Any]) -> None:
     """An altered bid is found under the name of the rule that it breaks."""
     history, snapshot = facts
-    index = next(i for i, t in enumerate(history.transactions) if isinstance(t.call, OpenCall))
+    index = next(i for i, t in enumerate(history.transactions) if isinstance(t.call, Openings))
     transaction = history.transactions[index]
-    assert isinstance(transaction.call, OpenCall)
+    assert isinstance(transaction.call, Openings)
     changed = replace(transaction, call=replace(transaction.call, openings=(alter(transaction.call.openings[0]),)))
     made = (*history.transactions[:index], changed, *history.transactions[index + 1 :])
     assert code in found(replay(replace(history, transactions=made), snapshot))
@@ -266,7 +266,7 @@ def test_an_endpoint_that_alters_one_word_is_found_out(anvil: Anvil, doctored: D
     escrow = lives.escrow.address
     assert audit_all(doctored.url, escrow).ok
     history = read_history(lives.chain, escrow)
-    papers = [t.hash.hex() for t in history.transactions if isinstance(t.call, OpenCall | SettleCall)]
+    papers = [t.hash.hex() for t in history.transactions if isinstance(t.call, Openings | SettleCall)]
     sizes = {h: len(lives.chain.transaction(bytes.fromhex(h)).data) for h in papers}
     missed = []
     for hash_, size in sizes.items():

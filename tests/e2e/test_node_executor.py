@@ -298,7 +298,7 @@ def test_ray_cannot_be_reached(executor: Executor) -> None:
 def test_no_files_of_the_host(executor: Executor, secret: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     canary.write_text("found")
-    hidden = [canary, secret / "key.json", executor.state.path, executor.state.ray, Path("/root/.ssh"),
+    hidden = [canary, secret / "key.json", executor.state.path, executor.state.ray, Path("~root/.ssh").expanduser(),
               Path("/etc/shadow"), Path("/run"), Path("/sys/kernel"), Path(__file__)]  # fmt: skip
     script = f"""
     import os

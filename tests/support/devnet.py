@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from eth_account import Account
@@ -82,7 +83,7 @@ def wait_for_rpc(url: str, process: subprocess.Popen[bytes], timeout: float = ST
     raise TimeoutError(f"the devnet did not answer within {timeout} s")
 
 
-def stop_process(process: subprocess.Popen[bytes]) -> None:
+def stop_process(process: subprocess.Popen[Any]) -> None:
     """Ends a process: SIGTERM (Anvil then writes its state file), SIGKILL after ten seconds."""
     process.terminate()
     try:

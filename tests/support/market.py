@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import select
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +21,9 @@ from suanli_protocol.market_client import MarketClient
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Signer, struct_hash
 from support.builders import CREDIT, a_bid, a_job, an_offer, some_attributes, some_constraints
-from support.devnet import Anvil, stop_process
+from support.devnet import Anvil
+from support.service import start_service
 
-START_TIMEOUT = 60.0
 GAS_WEI = 10**20
 PASSWORD = "correct horse"
 
@@ -111,42 +107,9 @@ def serve_command(world: World, key: Path, password: Path, data: Path, *options:
 @contextmanager
 def start_market(command: list[str]) -> Iterator[MarketProcess]:
     """Runs a market while the context is open; RuntimeError with its stderr if it does not get ready."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
-    )
-    log: list[str] = []
-    assert process.stdout is not None
-    assert process.stderr is not None
-    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
-    reader.start()
-    try:
-        ready = _ready(process, log)
-        yield MarketProcess(ready["url"], ready["address"], process.pid, process, log)
-    finally:
-        stop_process(process)  # type: ignore[arg-type]
-        reader.join(timeout=5)
-        process.stdout.close()
-        process.stderr.close()
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("SUANLI_")}
-
-
-def _ready(process: subprocess.Popen[str], log: list[str]) -> dict[str, Any]:
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline and process.stdout is not None:
-        found, _, _ = select.select([process.stdout], [], [], 0.1)
-        if found:
-            line = process.stdout.readline()
-            if line.startswith("ready "):
-                ready: dict[str, Any] = json.loads(line.removeprefix("ready "))
-                return ready
-            if not line:
-                process.wait(timeout=10)
-                time.sleep(0.1)
-                raise RuntimeError(f"the market ended with {process.returncode}: {''.join(log)}")
-    raise TimeoutError(f"the market was not ready within {START_TIMEOUT} s: {''.join(log)}")
+    with start_service(command) as service:
+        ready = service.ready
+        yield MarketProcess(ready["url"], ready["address"], service.process.pid, service.process, service.log)
 
 
 def signed_offer(

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
-import select
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,10 +24,9 @@ from suanli_protocol.messages import Receipt
 from suanli_protocol.sealing import Context, open_bytes, open_stream, seal_bytes, seal_stream
 from suanli_protocol.signing import Signer
 from support.builders import CREDIT, a_job
-from support.devnet import stop_process
 from support.market import GAS_WEI, PASSWORD, World, bid_id, signed_bid
+from support.service import start_service
 
-READY_TIMEOUT = 120.0
 WAIT_S = 90.0
 T = TypeVar("T")
 
@@ -112,41 +107,8 @@ def a_node_home(world: World, folder: Path, *, money: int = 100 * CREDIT) -> Nod
 @contextmanager
 def start_node(command: list[str], *, wait: bool = True) -> Iterator[NodeProcess]:
     """Runs a node while the context is open; RuntimeError with its stderr if it does not get ready."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SUANLI_")}
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    log: list[str] = []
-    reader = threading.Thread(target=lambda: log.extend(process.stderr or ()), daemon=True)
-    reader.start()
-    try:
-        yield NodeProcess(_ready(process, log) if wait else {}, process, log)
-    finally:
-        if process.poll() is None:
-            stop_process(process)  # type: ignore[arg-type]
-        reader.join(timeout=5)
-        process.stdout.close()
-        process.stderr.close()
-
-
-def _ready(process: subprocess.Popen[str], log: list[str]) -> dict[str, Any]:
-    deadline = time.monotonic() + READY_TIMEOUT
-    assert process.stdout is not None
-    while time.monotonic() < deadline:
-        found, _, _ = select.select([process.stdout], [], [], 0.1)
-        if not found:
-            continue
-        line = process.stdout.readline()
-        if line.startswith("ready "):
-            ready: dict[str, Any] = json.loads(line.removeprefix("ready "))
-            return ready
-        if not line:
-            process.wait(timeout=10)
-            time.sleep(0.1)
-            raise RuntimeError(f"the node ended with {process.returncode}: {''.join(log)}")
-    raise TimeoutError(f"the node was not ready within {READY_TIMEOUT} s: {''.join(log)}")
+    with start_service(command, wait=wait) as service:
+        yield NodeProcess(service.ready, service.process, service.log)
 
 
 def eventually(look: Callable[[], T | None], what: str, timeout: float = WAIT_S) -> T:

@@ -100,7 +100,7 @@ BAD = [
     ("run: x\nnodes: 2", "not_supported", "nodes"),
     ("run: x\nnodes: true", "not_supported", "nodes"),
     ("run: x\nnetwork: full", "not_supported", "network"),
-    ("run: x\nnetwork: {allow: [pypi.org]}", "not_supported", "network"),
+    ("run: x\nnetwork: {allow: [example.org]}", "not_supported", "network"),
     ("run: x\nresources: {gpu: 24GB..80GB:1}", "not_supported", "resources.gpu"),
     ("run: x\nresources: {gpu: 1}", "not_supported", "resources.gpu"),
     ("run: x\nretry: {on: [interruption], attempts: 2}", "not_supported", "retry"),

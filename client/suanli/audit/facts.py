@@ -8,16 +8,8 @@ from dataclasses import dataclass, fields
 from suanli_protocol.events import EscrowEvent
 from suanli_protocol.lease import Account, Clauses, Lease, lease_id
 from suanli_protocol.messages import ZERO_ADDRESS, Link, Receipt
-from suanli_protocol.openings import Opening
+from suanli_protocol.openings import Openings
 from suanli_protocol.signing import Domain
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCall:
-    """open(head, openings)."""
-
-    head: bytes
-    openings: tuple[Opening, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +84,7 @@ class Unreadable(EscrowEvent):
     why: str
 
 
-Call = OpenCall | SettleCall | StopCall | ReleaseCall | LinkCall | AccountCall | Indirect
+Call = Openings | SettleCall | StopCall | ReleaseCall | LinkCall | AccountCall | Indirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +137,7 @@ def addresses_of(history: History) -> frozenset[str]:
         for event in transaction.events:
             found.update(_addresses(event))
         match transaction.call:
-            case OpenCall(openings=openings):
+            case Openings(openings=openings):
                 for opening in openings:
                     found.update((opening.bid.consumer, opening.bid.market))
                     found.update(fill.offer.provider for fill in opening.fills)

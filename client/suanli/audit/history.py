@@ -14,7 +14,6 @@ from suanli.audit.facts import (
     Holding,
     Indirect,
     LinkCall,
-    OpenCall,
     ReleaseCall,
     SettleCall,
     Snapshot,
@@ -31,7 +30,7 @@ from suanli_protocol.escrow import Escrow
 from suanli_protocol.events import Cancelled, EscrowEvent, decode_event
 from suanli_protocol.lease import Clauses, Lease, same_address, seat_key
 from suanli_protocol.messages import Link
-from suanli_protocol.openings import decode_open, read_struct
+from suanli_protocol.openings import Openings, decode_open, read_struct
 from suanli_protocol.signing import address_bytes, checksum_address
 
 ABI = "LeaseEscrow"
@@ -74,7 +73,7 @@ def _seats(history: History) -> set[bytes]:
     keys: set[bytes] = set()
     for transaction in history.transactions:
         match transaction.call:
-            case OpenCall(openings=openings):
+            case Openings(openings=openings):
                 keys |= {
                     seat_key(opening.bid.seat, opening.bid.consumer, fill.index)
                     for opening in openings
@@ -129,8 +128,7 @@ def _call(escrow: str, sent: Sent) -> Call:
 
 def _decoded(name: str, data: bytes) -> Call:
     if name == "open":
-        opened = decode_open(data)
-        return OpenCall(opened.head, opened.openings)
+        return decode_open(data)
     if name == "":
         return Indirect("its calldata names no function of the escrow")
     values = contract_abi(ABI).decode(name, data)

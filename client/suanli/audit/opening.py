@@ -5,16 +5,16 @@ from __future__ import annotations
 from suanli.audit.books import Books, LeaseLife
 from suanli.audit.check import Subject
 from suanli.audit.events import EventQueue
-from suanli.audit.facts import OpenCall, Transaction
+from suanli.audit.facts import Transaction
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.escrow import UNUSED
 from suanli_protocol.events import EscrowEvent, Opened, Refused, RoundCommitted
 from suanli_protocol.lease import Refusal, State, lease_id, refusal, seat_key, terms
-from suanli_protocol.openings import Fill, Opening
+from suanli_protocol.openings import Fill, Opening, Openings
 from suanli_protocol.signing import struct_hash
 
 
-def audit_open(books: Books, transaction: Transaction, call: OpenCall) -> None:
+def audit_open(books: Books, transaction: Transaction, call: Openings) -> None:
     """Replays the call on the books and compares each event with what the rules say."""
     queue = EventQueue(books.checks, transaction)
     _round(books, queue, call)
@@ -23,7 +23,7 @@ def audit_open(books: Books, transaction: Transaction, call: OpenCall) -> None:
     queue.finish()
 
 
-def _round(books: Books, queue: EventQueue, call: OpenCall) -> None:
+def _round(books: Books, queue: EventQueue, call: Openings) -> None:
     event = queue.take(RoundCommitted, what="Round")
     if isinstance(event, RoundCommitted):
         books.checks.same("round_event", "market", queue.transaction.sender, event.market, queue.subject)

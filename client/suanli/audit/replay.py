@@ -17,7 +17,6 @@ from suanli.audit.facts import (
     Holding,
     Indirect,
     LinkCall,
-    OpenCall,
     ReleaseCall,
     SettleCall,
     Snapshot,
@@ -38,6 +37,7 @@ from suanli_protocol.events import (
     Withdrawn,
 )
 from suanli_protocol.lease import Account
+from suanli_protocol.openings import Openings
 
 _ANSWERS: dict[str, type[EscrowEvent]] = {
     "deposit": Deposited,
@@ -68,7 +68,7 @@ def _transaction(books: Books, transaction: Transaction) -> None:
         books.checks.same("event_place", "block", transaction.block, event.block, subject)
         books.checks.same("event_place", "blockHash", transaction.block_hash, event.block_hash, subject)
     match transaction.call:
-        case OpenCall():
+        case Openings():
             audit_open(books, transaction, transaction.call)
         case SettleCall():
             audit_settle(books, transaction, transaction.call)

@@ -106,7 +106,8 @@ class Canary:
 
 def canaries(hidden: tuple[Path, ...]) -> tuple[Canary, ...]:
     """The programs; `hidden` are paths that exist and that no job may see."""
-    read = ("/home", "/var", "/etc/shadow", "/etc/ssh", "/root/.ssh", "/run", "/sys", *map(str, hidden))
+    keys = str(Path("~root/.ssh").expanduser())
+    read = ("/home", "/var", "/etc/shadow", "/etc/ssh", keys, "/run", "/sys", *map(str, hidden))
     write = ("/", "/usr", "/usr/bin", "/etc", "/env", "/in", "/dev", "/proc", "/opt", "/var")
     return (
         Canary("network", NETWORK),
