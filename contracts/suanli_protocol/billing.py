@@ -12,6 +12,7 @@ from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.documents import Usage
 from suanli_protocol.lease import Clauses, Lease
 from suanli_protocol.messages import Offer
+from suanli_protocol.reasons import billable
 from suanli_protocol.units import MIB_PER_GIB, MILLI, SECONDS_PER_HOUR, ceil_div
 
 Billing = Literal["capacity", "usage"]
@@ -50,9 +51,15 @@ def usage_bill(prices: Prices, need: Lanes, usage: Usage, billed: int, cap: int)
     return min(cap, (per_core + per_gib) // (MILLI * MIB_PER_GIB * SECONDS_PER_HOUR))
 
 
-def due(lease: Lease, clauses: Clauses, offer: Offer, billing: Billing, usage: Usage) -> Bill:
-    """What the provider has earned under the lease with this usage. A run that never started earns nothing."""
+def due(lease: Lease, clauses: Clauses, offer: Offer, billing: Billing, usage: Usage, reason: str) -> Bill:
+    """What the provider has earned under the lease with this usage, for a run that ended for this reason.
+
+    A run that never started earns nothing, nor does one that ended by the provider's fault; its seconds are stated
+    all the same.
+    """
     billed = billed_seconds(usage.wall_ms, clauses.min_seconds, clauses.max_seconds)
+    if not billable(reason):
+        return Bill(billed, 0)
     full = capacity_bill(clauses.rate, billed, lease.price)
     match billing:
         case "capacity":

@@ -344,7 +344,7 @@ def test_documents_prove_the_bill(anvil: Anvil, tmp_path: Path) -> None:
     job, constraints, digest = documents()
     (lease,) = lives.open(lives.papers(documents=digest))
     usage = builders.some_usage()
-    bill = billing.due(lease.lease, lease.clauses, lease.offer, "capacity", usage)
+    bill = billing.due(lease.lease, lease.clauses, lease.offer, "capacity", usage, "ok")
     output = tmp_path / "results" / "out.txt"
     output.parent.mkdir()
     output.write_text("42\n")
@@ -374,7 +374,7 @@ def test_a_bill_that_both_signed_and_is_wrong_is_named(anvil: Anvil, tmp_path: P
     job, constraints, digest = documents()
     (lease,) = lives.open(lives.papers(documents=digest))
     usage = builders.some_usage()
-    bill = billing.due(lease.lease, lease.clauses, lease.offer, "capacity", usage)
+    bill = billing.due(lease.lease, lease.clauses, lease.offer, "capacity", usage, "ok")
     evidence = evidence_for(lease, bill.amount + 1, bill.billed_seconds, usage)
     lives.settle(lease, bill.amount + 1, 1, evidence.digest())
     record = {"job": job.to_json(), "constraints": constraints.to_json(), "evidence": evidence.to_json()}

@@ -97,7 +97,7 @@ def check_receipt(
     verify(street.world.escrow.domain, receipt, wire.from_hex(signature), street.node.address)
     assert receipt.evidence == evidence.digest()
     lease, clauses, offer = terms_of(view)
-    bill = billing.due(lease, clauses, offer, job.billing, evidence.usage)
+    bill = billing.due(lease, clauses, offer, job.billing, evidence.usage, evidence.reason)
     assert (receipt.amount, evidence.billed_seconds) == (bill.amount, bill.billed_seconds)
 
 

@@ -164,9 +164,9 @@ def test_no_bill_exceeds_the_price_and_usage_never_exceeds_capacity(
     offer = replace(offer, prices=prices.pack())
     state = opened((bid, offer, ask_up(bid, offer)))
     usage = builders.some_usage(wall_ms=wall_ms, cpu_ms=cpu_ms, peak_memory_mib=memory)
-    full = due(state.lease, state.clauses, offer, "capacity", usage)
-    used = due(state.lease, state.clauses, offer, "usage", usage)
+    full = due(state.lease, state.clauses, offer, "capacity", usage, "ok")
+    used = due(state.lease, state.clauses, offer, "usage", usage, "ok")
     assert 0 <= used.amount <= full.amount <= state.lease.price
     assert used.billed_seconds == full.billed_seconds <= state.clauses.max_seconds
     longer = builders.some_usage(wall_ms=wall_ms + 1000, cpu_ms=cpu_ms, peak_memory_mib=memory)
-    assert due(state.lease, state.clauses, offer, "capacity", longer).amount >= full.amount
+    assert due(state.lease, state.clauses, offer, "capacity", longer, "ok").amount >= full.amount

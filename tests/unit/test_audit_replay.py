@@ -16,7 +16,6 @@ from suanli.audit.facts import (
     Holding,
     Indirect,
     LinkCall,
-    OpenCall,
     ReleaseCall,
     SettleCall,
     Snapshot,
@@ -59,7 +58,7 @@ from suanli_protocol.lease import (
     seat_key,
 )
 from suanli_protocol.messages import Link, Receipt
-from suanli_protocol.openings import NO_SIGNATURE, Fill, Opening
+from suanli_protocol.openings import NO_SIGNATURE, Fill, Opening, Openings
 from suanli_protocol.signing import Signer, struct_hash
 from support import builders
 from support.altering import alterations
@@ -120,7 +119,7 @@ def opened(block: int, one: Opening) -> Transaction:
     )
     head = bytes([7] * 32)
     round_ = RoundCommitted(**place(block), market=one.bid.market, head=head)
-    return transaction(block, one.bid.market, OpenCall(head, (one,)), round_, event)
+    return transaction(block, one.bid.market, Openings(head, (one,)), round_, event)
 
 
 def claim(one: Opening, amount: int = PAID, kind: int = 1, signers: tuple[Signer, ...] = ()) -> Claim:
@@ -281,7 +280,7 @@ def test_a_refusal_has_the_reason_that_the_rules_give() -> None:
     def refused(one: Opening, code: Refusal) -> Transaction:
         round_ = RoundCommitted(**place(4), market=one.bid.market, head=bytes(32))
         event = Refused(**place(4), seat=one.bid.seat, index=0, refusal=code)
-        return transaction(4, one.bid.market, OpenCall(bytes(32), (one,)), round_, event)
+        return transaction(4, one.bid.market, Openings(bytes(32), (one,)), round_, event)
 
     assert audit(refused(opening(max_rate=1), Refusal.RATE_ABOVE_BID)) == {}
     assert audit(refused(opening(max_rate=1), Refusal.BUDGET)) == {"refused_event": "code"}
@@ -332,7 +331,7 @@ def test_silence_counts_only_from_the_party_itself() -> None:
     """An empty signature is the market's only where the market is the signer."""
     one = opening()
     silent = replace(one, signature=NO_SIGNATURE)
-    made = replace(opened(4, one), call=OpenCall(bytes([7] * 32), (silent,)))
+    made = replace(opened(4, one), call=Openings(bytes([7] * 32), (silent,)))
     assert "bid_signature" in audit(made)
 
 

@@ -58,11 +58,21 @@ def test_due(billing: Literal["capacity", "usage"], amount: int) -> None:
     """Ten seconds: core 15,000/360 = 41.67 at half its speed, memory 5,000 x 100/1024 / 360 = 1.36, disk 0.28."""
     state = builders.a_state()
     assert state.clauses.rate == ask_up(builders.a_bid(), builders.an_offer()) == 35_100
-    assert due(state.lease, state.clauses, builders.an_offer(), billing, builders.some_usage()) == Bill(10, amount)
+    bill = due(state.lease, state.clauses, builders.an_offer(), billing, builders.some_usage(), "ok")
+    assert bill == Bill(10, amount)
+
+
+@pytest.mark.parametrize(
+    ("reason", "amount"), [("exit_nonzero", 97), ("timeout", 97), ("worker_lost", 0), ("sandbox_failed", 0), ("?", 0)]
+)
+def test_only_what_is_not_the_providers_fault_is_billed(reason: str, amount: int) -> None:
+    state = builders.a_state()
+    bill = due(state.lease, state.clauses, builders.an_offer(), "capacity", builders.some_usage(), reason)
+    assert bill == Bill(10, amount)
 
 
 @pytest.mark.parametrize("billing", ["capacity", "usage"])
 def test_a_run_that_never_started_costs_nothing(billing: Literal["capacity", "usage"]) -> None:
     state = builders.a_state()
     usage = builders.some_usage(wall_ms=0, cpu_ms=5000)
-    assert due(state.lease, state.clauses, builders.an_offer(), billing, usage) == Bill(0, 0)
+    assert due(state.lease, state.clauses, builders.an_offer(), billing, usage, "ok") == Bill(0, 0)

@@ -25,7 +25,7 @@ def an_evidence(opened: Opened, **fields: Any) -> Evidence:
     """Ten seconds of work, billed truly unless told otherwise."""
     usage = fields.get("usage", builders.some_usage())
     mode = fields.get("billing", "capacity")
-    bill = billing.due(opened.lease, opened.clauses, opened.offer, mode, usage)
+    bill = billing.due(opened.lease, opened.clauses, opened.offer, mode, usage, "ok")
     values: dict[str, Any] = {
         "lease": hex32(opened.id),
         "sequence": 1,
@@ -81,7 +81,7 @@ def test_without_the_job_document_what_cannot_be_checked_is_said() -> None:
 def test_usage_is_billed_if_the_job_says_so() -> None:
     opened = an_opened_lease(job=builders.a_job(billing="usage"))
     claim = read(opened, signed(an_evidence(opened, billing="usage")))
-    capacity = billing.due(opened.lease, opened.clauses, opened.offer, "capacity", claim.evidence.usage)
+    capacity = billing.due(opened.lease, opened.clauses, opened.offer, "capacity", claim.evidence.usage, "ok")
     assert 0 < claim.receipt.amount < capacity.amount
 
 

@@ -48,7 +48,7 @@ def evidence(outcome: Outcome) -> Evidence:
 @pytest.mark.parametrize("mode", ["capacity", "usage"])
 def test_the_amount_is_what_the_shared_bill_says(mode: Any) -> None:
     assignment, found = an_assignment(), evidence(an_outcome(billing=mode))
-    bill = billing.due(assignment.lease, assignment.clauses, assignment.offer, mode, found.usage)
+    bill = billing.due(assignment.lease, assignment.clauses, assignment.offer, mode, found.usage, found.reason)
     assert (int(found.amount), found.billed_seconds) == (bill.amount, 11)
     assert bill.amount > 0
     assert found.usage.chain_head == USAGE.chain_head

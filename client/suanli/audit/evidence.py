@@ -14,7 +14,6 @@ from suanli.audit.check import Checks, Subject
 from suanli.audit.documents import Folder
 from suanli_protocol import billing
 from suanli_protocol.documents import Document, Evidence, JobDocument, OutputFile, documents_digest, hex32
-from suanli_protocol.reasons import billable
 
 
 def check_documents(books: Books, life: LeaseLife, folders: list[Folder]) -> list[str]:
@@ -104,10 +103,10 @@ class _LeaseDocuments:
 
     def _bill(self, payment: Payment, evidence: Evidence) -> None:
         state = self.life.state
-        bill = billing.due(state.lease, state.clauses, self.life.offer, evidence.billing, evidence.usage)
-        amount = bill.amount if billable(evidence.reason) else 0
+        terms = (state.lease, state.clauses, self.life.offer)
+        bill = billing.due(*terms, evidence.billing, evidence.usage, evidence.reason)
         self.checks.same("bill", "billedSeconds", bill.billed_seconds, evidence.billed_seconds, self.subject)
-        self.checks.same("bill", "amount", amount, payment.claim.amount, self.subject)
+        self.checks.same("bill", "amount", bill.amount, payment.claim.amount, self.subject)
 
     def _outputs(self, evidence: Evidence) -> None:
         if evidence.outputs is None or not evidence.outputs.files:

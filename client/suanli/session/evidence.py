@@ -14,7 +14,7 @@ from suanli_protocol.documents import Evidence, JobDocument, LogSummary, OutputF
 from suanli_protocol.errors import IntegrityError, SignatureError
 from suanli_protocol.lease import Kind
 from suanli_protocol.messages import Receipt
-from suanli_protocol.reasons import Reason, billable
+from suanli_protocol.reasons import Reason
 from suanli_protocol.signing import Domain, verify
 
 SLACK_S = 5  # of unlike clocks, in what can have passed since the lease was opened
@@ -93,14 +93,14 @@ def _check_times(agreement: Agreement, evidence: Evidence, now: int) -> None:
 def _check_bill(agreement: Agreement, receipt: Receipt, evidence: Evidence, job: JobDocument | None) -> None:
     if job is not None and evidence.billing != job.billing:
         raise _refused("evidence.billing", f"{evidence.billing}, but the job says {job.billing}")
-    bill = billing.due(agreement.lease, agreement.clauses, agreement.offer, evidence.billing, evidence.usage)
-    amount = bill.amount if billable(evidence.reason) else 0
+    lease, clauses, offer = agreement.lease, agreement.clauses, agreement.offer
+    bill = billing.due(lease, clauses, offer, evidence.billing, evidence.usage, evidence.reason)
     if evidence.billed_seconds != bill.billed_seconds:
         raise _refused("evidence.billedSeconds", f"{evidence.billed_seconds}, recomputed {bill.billed_seconds}")
     if evidence.amount != str(receipt.amount):
         raise _refused("evidence.amount", f"{evidence.amount}, but the receipt says {receipt.amount}")
-    if receipt.amount != amount:
-        raise _refused("amount", f"{receipt.amount}, recomputed {amount}")
+    if receipt.amount != bill.amount:
+        raise _refused("amount", f"{receipt.amount}, recomputed {bill.amount}")
 
 
 def check_log(evidence: Evidence, received: LogSummary) -> None:

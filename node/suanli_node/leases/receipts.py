@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from suanli_node.engine import meter
@@ -11,7 +11,7 @@ from suanli_node.leases.verification import Assignment
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, LogSummary, Outputs, Usage, hex32
 from suanli_protocol.messages import Receipt
-from suanli_protocol.reasons import Phase, Reason, billable
+from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.signing import Domain, Signer
 
 DONE, FAILED = 1, 2
@@ -47,16 +47,11 @@ def usage_of(outcome: Outcome) -> Usage:
     return usage.model_copy(update={"wall_ms": min(usage.wall_ms, billable_ms)})
 
 
-def bill_for(assignment: Assignment, outcome: Outcome, usage: Usage) -> billing.Bill:
-    """What the provider has earned; nothing where it, and not the consumer, is the reason of the end."""
-    bill = billing.due(assignment.lease, assignment.clauses, assignment.offer, outcome.billing, usage)
-    return bill if billable(outcome.reason) else replace(bill, amount=0)
-
-
 def evidence_of(assignment: Assignment, outcome: Outcome, log: LogSummary, outputs: Outputs | None) -> Evidence:
     """The evidence document of the one receipt that this version writes."""
     usage, status = usage_of(outcome), outcome.status
-    bill = bill_for(assignment, outcome, usage)
+    lease, clauses, offer = assignment.lease, assignment.clauses, assignment.offer
+    bill = billing.due(lease, clauses, offer, outcome.billing, usage, outcome.reason)
     return Evidence(
         lease=hex32(assignment.id),
         sequence=1,
