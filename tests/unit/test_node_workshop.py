@@ -68,6 +68,7 @@ class Bench:
         self.workshop = Workshop(self.folders, self.environments, blob_bytes_max=blob_bytes_max)  # type: ignore[arg-type]
         self.said: list[tuple[Source, bytes]] = []
         self.stopped = False
+        self.opened_at = int(time.time())  # read once: it is part of the lease's id
 
     def say(self, source: Source, data: bytes) -> None:
         self.said.append((source, data))
@@ -77,7 +78,7 @@ class Bench:
             raise RunRefusedError(Reason.STOPPED, "stopped")
 
     def assignment(self) -> Assignment:
-        view = an_opened_lease(opened_at=int(time.time())).view
+        view = an_opened_lease(opened_at=self.opened_at).view
         return read_assignment(view, builders.provider().address, builders.a_domain())
 
     def unpack(self, **files: bytes) -> Path:
