@@ -26,7 +26,7 @@ from suanli.jobs.store import Store, resolve
 from suanli.network import Network, window_of
 from suanli.plan import ANYTHING, Draft, Money, Plan, bid_of, draft, limited, no_match, read_choices, settle_limits
 from suanli.session import agreement as agreements
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import FundsError, NotFoundError, UsageError
 from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, lease_seconds, price_up, refusal
@@ -227,7 +227,9 @@ class Client:
             plan={"title": plan.job.title, "budget": str(bid.budget), "locked": str(plan.chosen.deposit)},
         )
         self._keep_archive(plan, record)
+        faults.reach("client.bid.signed")
         self.store.save(record)
+        faults.reach("client.bid.recorded")
         return self._handle(record)
 
     def _keep_archive(self, plan: Plan, record: Record) -> None:

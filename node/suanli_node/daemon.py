@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from suanli_node.control import Mode, read_mode, write_mode
 from suanli_node.engine.runs import write_json
 from suanli_node.identity import Identity
 from suanli_node.leases.desk import LeaseDesk
 from suanli_node.retry import pauses
 from suanli_node.settings import StateFolder
 from suanli_node.supply.publisher import Publisher
+from suanli_protocol import faults
 from suanli_protocol.errors import ChainError, ConfigurationError, MarketError, ProtocolError, SuanliError
 from suanli_protocol.market_client import MarketClient
 
@@ -41,10 +43,13 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self._failure: SuanliError | None = None
+        self._mode = Mode.SELLING
+        self._compared = 0.0  # when a comparison of all leases last began that then succeeded (monotonic)
 
     def run(self) -> None:
         """Take up old leases, sell, serve; returns after `halt`. ChainError if the chain was reset under the node."""
         self.desk.restore()
+        self._thread(self._follow_control, "control")
         self._thread(self.publisher.keep, "publisher")
         self._thread(self._follow_events, "events")
         self._reconcile_for_ever()
@@ -60,12 +65,39 @@ class Daemon:
     def _thread(self, work: Callable[[], None], name: str) -> None:
         threading.Thread(target=work, name=name, daemon=True).start()
 
+    def _follow_control(self) -> None:
+        """Do as the operator wishes: sell, pause, or drain and end."""
+        drained_since: float | None = None
+        while not self.halted.wait(LOOK_S):
+            try:
+                self._obey(read_mode(self.state))
+            except ConfigurationError as error:
+                log.error("%s; %s", error.detail, error.hint)
+            if self._mode is not Mode.DRAINING or not self.publisher.off or not self.desk.idle:
+                drained_since = None
+                continue
+            if drained_since is None:
+                drained_since = time.monotonic()
+                self.desk.wanted.set()
+            if self._compared > drained_since:  # the market lists no lease either
+                log.info("drained: no lease is left; `suanli-node resume` and `up` sell again")
+                write_mode(self.state, Mode.PAUSED)
+                self.halt()
+
+    def _obey(self, mode: Mode) -> None:
+        if mode is not self._mode:
+            log.info("%s, as %s says", mode, self.state.control)
+        self._mode = mode
+        self.publisher.sell(mode is Mode.SELLING)
+
     def _reconcile_for_ever(self) -> None:
         while not self.halted.is_set():
             self.desk.wanted.clear()
+            begun = time.monotonic()
             try:
                 self._look_after_engine()
                 self.desk.reconcile()
+                self._compared = begun
                 self._check_genesis()
             except SuanliError as error:
                 log.warning("leases could not be compared: %s", error.detail)
@@ -97,6 +129,7 @@ class Daemon:
                     if event.kind == "chain.reset":
                         self._check_genesis()
                     self.desk.handle(event)
+                    faults.reach("node.event.handled")
                     self._write_cursor(event.seq)
             except (MarketError, ProtocolError, ChainError) as error:
                 pause = next(waits)

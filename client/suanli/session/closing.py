@@ -12,7 +12,7 @@ from suanli.session.desk import Desk
 from suanli.session.evidence import Claim
 from suanli.session.joblog import LogFollower
 from suanli.session.outcome import words
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError
 from suanli_protocol.events import Released, Settled
@@ -39,8 +39,10 @@ def take_receipt(desk: Desk, agreement: Agreement, log: LogFollower, already: st
         reason=claim.evidence.reason,
         unchecked=list(claim.unchecked),
     )
+    faults.reach("client.receipt.checked")
     _take_outputs(desk, agreement, claim)
     desk.save(phase=phase.value)
+    faults.reach("client.outputs.taken")
     if already:
         desk.save(countersignature=already)
     else:
@@ -68,6 +70,7 @@ def _sign(desk: Desk, agreement: Agreement, claim: Claim) -> None:
     """The consumer's signature, on the disk before it leaves."""
     evidence, amount = claim.evidence, claim.receipt.amount
     desk.save(countersignature=wire.to_hex(desk.signer.sign(desk.domain, claim.receipt)))
+    faults.reach("client.receipt.signed")
     seconds, rate = format_duration(evidence.billed_seconds), desk.money(agreement.clauses.rate)
     desk.tell(
         "signed",
@@ -84,6 +87,7 @@ def countersign(desk: Desk, agreement: Agreement) -> None:
     """Gives the market the signature that is on the disk."""
     body = wire.Countersignature(receipt=desk.record.receipt or {}, signature=desk.record.countersignature)
     desk.market.countersign(agreement.id, body)
+    faults.reach("client.receipt.countersigned")
 
 
 def _phase_of(claim: Claim) -> Phase:
@@ -110,6 +114,7 @@ def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
         raise NotYetOnChainError("the escrow still holds the lease that the market calls closed")
     transaction = wire.from_hex(view.settled_transaction or "0x", size=32, name="settledTransaction")
     mined = desk.network.chain.receipt(transaction)
+    faults.reach("client.settlement.seen")
     if mined is not None:
         desk.save(gas=mined.gas_used + _gas_of_opening(desk, view))
     for event in desk.escrow.events_of(mined) if mined is not None else []:

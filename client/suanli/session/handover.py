@@ -7,7 +7,7 @@ from suanli.session import agreement as agreements
 from suanli.session import transfer
 from suanli.session.agreement import Agreement
 from suanli.session.desk import Desk
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError, SuanliError
 from suanli_protocol.messages import Bid
@@ -96,9 +96,12 @@ def hand_over(desk: Desk, agreement: Agreement) -> None:
             transfer.seal_job(document, agreement.encryption_key, agreement.id, sealed)
         else:
             transfer.seal_archive(folder / "inputs.tar", agreement.encryption_key, agreement.id, sealed)
+        faults.reach(f"client.{slot}.sealed")
         transfer.upload(desk.market, desk.domain, agreement.id, slot, sealed)
+        faults.reach(f"client.{slot}.uploaded")
         sizes[slot] = sealed.stat().st_size
         desk.save(delivered=[*record.delivered, slot])
+        faults.reach(f"client.{slot}.recorded")
         sealed.unlink(missing_ok=True)
     (folder / "inputs.tar").unlink(missing_ok=True)
     total = format_bytes(sum(sizes.values()))

@@ -23,7 +23,7 @@ from suanli.session.handover import slots_of
 from suanli.session.joblog import LogFollower
 from suanli.session.outcome import is_ended
 from suanli.session.progress import Silent, Watcher
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.documents import LogLine
 from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, SuanliError, TimedOutError
 from suanli_protocol.log import EntryKind, verify_acknowledgement
@@ -222,12 +222,14 @@ class Session:
             bid=record.bid, signature=record.signature, constraints=record.constraints, job_digest=record.job_digest
         )
         ack = self._market.post_bid(signed)
+        faults.reach("client.bid.posted")
         entry = verify_acknowledgement(ack, self._desk.domain, record.bid["market"])
         if wire.to_hex(entry.paper) != record.bid_hash:
             raise IntegrityError("acknowledgement: the market acknowledged another paper than this bid")
         if entry.kind != EntryKind.BID or entry.reason:
             raise MarketError(f"the market refused the bid with code {entry.reason}", code="bid_refused")
         self._desk.save(acknowledgement=ack.to_json(), phase=Phase.QUEUED.value)
+        faults.reach("client.bid.acknowledged")
         self._desk.tell("queued", f"the market admitted the bid as entry {entry.seq} of its log", entry=entry.seq)
 
     def _look_for_lease(self) -> None:
@@ -265,6 +267,7 @@ class Session:
         if self._agreement is None:
             self._agreement, self._is_kept = handover.agree(self._desk, view)
             handover.note_lease(self._desk, self._agreement)
+            faults.reach("client.lease.agreed")
         return self._agreement
 
     def _close(self, agreement: Agreement, view: wire.LeaseView) -> None:

@@ -27,7 +27,7 @@ from suanli_market.clearing.shortfall import least_deposit
 from suanli_market.events import now_ms
 from suanli_market.store import Store
 from suanli_market.tables import BidRow
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.lease import Account, Refusal
 from suanli_protocol.log import EntryKind, ReasonCode
@@ -115,7 +115,9 @@ class Admission:
     def _process(self, jobs: list[_Job]) -> None:
         try:
             changes, self._tip = self._admit(jobs)
+            faults.reach("market.admission.committed")
             self._keeper.apply(changes, last_seq=self._tip.seq)
+            faults.reach("market.admission.applied")
         except Exception as error:
             if not isinstance(error, SuanliError):
                 log.exception("a group of %d submissions failed", len(jobs))

@@ -20,7 +20,7 @@ from suanli_market.events import EVERYBODY, note
 from suanli_market.settings import FINALIZED
 from suanli_market.store import Store
 from suanli_market.tables import CursorRow
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError
 from suanli_protocol.escrow import Block, Chain, Escrow
 from suanli_protocol.events import EscrowEvent, Opened, Refused, Released, Settled, SettlementRefused
@@ -142,6 +142,8 @@ class Indexer:
         with self._store.write() as session:
             step = self._projection.apply(session, stretch, cursor.opened)
             self._move(session, block, step.opened)
+            faults.reach("market.blocks.projected")
+        faults.reach("market.blocks.committed")
         self._cursor = _Cursor(block.number, block.hash, step.opened)
         self._keeper.advance(block, step.touched, step.changes)
         self._keeper.refresh(step.touched or ())

@@ -21,7 +21,7 @@ from suanli_market.events import now_ms
 from suanli_market.leasing.leases import OPEN_STATES, progress_of, terms_of
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, ChainTransactionRow, LeaseRow, MatchRow, OfferRow, ReceiptRow, RoundRow
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, SuanliError
 from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement, TxReceipt
 from suanli_protocol.messages import Receipt
@@ -163,8 +163,10 @@ class ChainWriter:
         if self._nonce is None:
             self._nonce = self._chain.nonce(self._signer.address)
         intent = self._intend(batch, self._nonce)
+        faults.reach(f"market.{batch.kind}.intended")
         transaction = self._escrow.send(self._signer, batch.calldata, gas=batch.gas, nonce=self._nonce)
         self._nonce += 1
+        faults.reach(f"market.{batch.kind}.sent")
         try:
             receipt = self._escrow.wait(transaction, RECEIPT_TIMEOUT_S)
         except ChainRevertedError as error:
@@ -172,7 +174,9 @@ class ChainWriter:
             self._limit = max(1, self._limit // 2)
             raise
         self._on_mined()
+        faults.reach(f"market.{batch.kind}.mined")
         self._mark_mined(intent, receipt)
+        faults.reach(f"market.{batch.kind}.marked")
         self._limit = min(BATCH_MAX, self._limit * 2)
 
     def _intend(self, batch: Batch, nonce: int) -> int:

@@ -25,7 +25,7 @@ from suanli_market.clearing.matching import Clearing, Policy, Proposal, conteste
 from suanli_market.events import note, now_ms
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, MatchRow, OfferRow, RoundRow
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.documents import sha256
 from suanli_protocol.errors import ChainUnavailableError, SuanliError
 from suanli_protocol.log import merkle_root
@@ -146,6 +146,7 @@ class Rounds:
         if not written:
             self._take_back(clearing)
             return
+        faults.reach("market.round.committed")
         self._judged.update(clearing.unmatched)
         if clearing.proposals:
             self._on_match()

@@ -13,7 +13,7 @@ from suanli_market.events import note
 from suanli_market.leasing.leases import OPEN_STATES, lease_of, require
 from suanli_market.store import Store
 from suanli_market.tables import LeaseRow, ReceiptRow
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.documents import Evidence
 from suanli_protocol.errors import MarketError, NotFoundError, SignatureError
 from suanli_protocol.lease import Kind, Refusal
@@ -44,6 +44,8 @@ class Receipts:
             return _refused(receipt, doubt, party)
         with self._store.write() as session:
             _keep(session, lease, party, body)
+            faults.reach("market.receipt.kept")
+        faults.reach("market.receipt.committed")
         return None
 
     def countersign(self, lease: str, party: str, body: wire.Countersignature) -> RefusedReceipt | None:
@@ -58,6 +60,8 @@ class Receipts:
             return _refused(receipt, doubt, party)
         with self._store.write() as session:
             _queue(session, lease, party, body)
+            faults.reach("market.countersignature.kept")
+        faults.reach("market.countersignature.committed")
         return None
 
     def _doubt_of_receipt(self, row: LeaseRow, receipt: Receipt, signature: str, evidence: Evidence) -> Doubt | None:

@@ -21,6 +21,7 @@ from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus, los
 from suanli_node.engine.supervisor import MIB, supervise
 from suanli_node.sandbox.bubblewrap import Bubblewrap
 from suanli_node.sandbox.cgroup import discard
+from suanli_protocol import faults
 from suanli_protocol.errors import NotFoundError
 
 NAME, NAMESPACE = "agent", "suanli"
@@ -58,9 +59,11 @@ class Agent:
             return
         folder.write_status(RunStatus(spec.lease_id))
         folder.write_spec(spec)
+        faults.reach("agent.run.recorded")
         reference = self._task.options(
             num_cpus=spec.cpus_milli / 1000, memory=spec.memory_mib * MIB, name=f"run {spec.lease_id}"
         ).remote(str(self._runs), spec.lease_id, ray.get_runtime_context().current_actor)
+        faults.reach("agent.run.submitted")
         following = asyncio.create_task(self._follow(folder, spec, reference))
         self._following.add(following)
         following.add_done_callback(self._following.discard)
@@ -89,6 +92,7 @@ class Agent:
         folder = RunFolder.under(self._runs, lease_id)
         folder.status()
         folder.ask_to_stop(reason)
+        faults.reach("agent.stop.recorded")
 
     async def alive(self) -> int:
         """How many runs are followed."""
@@ -105,6 +109,7 @@ class Agent:
             detail = "the run's supervisor died"
         try:
             await finished
+            faults.reach("agent.run.finished")
         except Exception as error:
             detail = f"{detail}: {type(error).__name__}"
         if self._settle(folder, detail):

@@ -27,6 +27,7 @@ from suanli_node.engine.runlog import LogEntry, read_log
 from suanli_node.engine.runs import RunFolder, RunSpec, RunStatus, lost, write_json
 from suanli_node.sandbox.bubblewrap import Bubblewrap, is_true_root
 from suanli_node.sandbox.cgroup import discard
+from suanli_protocol import faults
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 
 START_TIMEOUT_S = 90.0
@@ -71,6 +72,7 @@ class Executor:
     def start(self, spec: RunSpec) -> None:
         """Start a run; the same lease a second time changes nothing."""
         self.folder(spec.lease_id)
+        faults.reach("node.run.asked")
         self._link.call("start", CALL_TIMEOUT_S, spec=spec.to_json())
 
     def status(self, lease_id: str) -> RunStatus:
@@ -186,7 +188,7 @@ class Executor:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
                 pass_fds=(lock,), env={"PATH": f"{Path(sys.executable).parent}:{os.defpath}:/usr/sbin:/sbin",
-                                       "LANG": "C.UTF-8"},
+                                       "LANG": "C.UTF-8", **faults.inherited()},
             )  # fmt: skip
         os.close(lock)
         began = psutil.Process(process.pid).create_time()

@@ -22,6 +22,7 @@ from suanli_node.sandbox.process_tree import (
     peak_bytes,
     proportional_bytes,
 )
+from suanli_protocol import faults
 from suanli_protocol.documents import canonical
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.reasons import Reason
@@ -47,6 +48,7 @@ def supervise(folder: RunFolder, environment: Path, sandbox: Sandbox, notify: No
         status = ended(RunStatus(spec.lease_id), Reason.SANDBOX_FAILED, error.detail)
     log.close()
     folder.write_status(status)
+    faults.reach("worker.run.concluded")
     notify()
 
 
@@ -74,15 +76,18 @@ class _Supervision:
         if (reason := self._folder.stop_reason()) is not None:
             return ended(self._status, Reason.STOPPED, reason)
         prisoner = self._sandbox.start(cell_of(self._spec, self._folder, environment))
+        faults.reach("worker.child.started")
         self._begin = time.monotonic()
         self._status = replace(self._status, phase=RunPhase.RUNNING, started_at=int(time.time()))
         self._folder.write_status(self._status)
+        faults.reach("worker.run.running")
         self._notify()
         try:
             self._watch(prisoner)
         finally:
             prisoner.kill()
             ending = prisoner.ending()
+            faults.reach("worker.child.ended")
         return self._conclude(ending)
 
     def _watch(self, prisoner: Prisoner) -> None:

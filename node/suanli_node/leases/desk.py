@@ -24,7 +24,7 @@ from suanli_node.leases.verification import (
 )
 from suanli_node.retry import pauses
 from suanli_node.settings import StateFolder
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
 from suanli_protocol.reasons import Reason
@@ -99,6 +99,12 @@ class LeaseDesk:
         with self._lock:
             return list(self._runs.values())
 
+    @property
+    def idle(self) -> bool:
+        """Whether no lease is open here or about to be taken."""
+        with self._lock:
+            return not self._runs and not self._taking
+
     def halt(self) -> None:
         """Take nothing new and let go of all leases; their runs go on in the executor."""
         self._halted.set()
@@ -157,6 +163,7 @@ class LeaseDesk:
             if is_new:
                 self._check_room(assignment)
                 folder.save(record)
+                faults.reach("node.lease.recorded")
             self._runs[record.view.id] = run
         run.start()
 

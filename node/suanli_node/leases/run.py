@@ -22,7 +22,7 @@ from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, present
 from suanli_node.leases.services import Services
 from suanli_node.leases.verification import Assignment, OnChain, state_on_chain, stopped_at
 from suanli_node.retry import Halted, persist
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 from suanli_protocol.reasons import Phase, Reason
@@ -79,6 +79,7 @@ class LeaseRun:
         self.halt()
         with self._saving:
             self.record.step = Step.CLOSED
+            faults.reach("node.lease.closed")
             self._tidy()
 
     def _tidy(self) -> None:
@@ -160,6 +161,7 @@ class LeaseRun:
         unpacked = intake.archive(job.archive, deadline) if job.archive else None
         prepare = services.workshop.prepare
         self.record.spec = prepare(self.assignment, job, unpacked, self._say, deadline, self._check)
+        faults.reach("node.inputs.fetched")
         self.folder.clear_inputs()
         self._check()
         return job
@@ -179,6 +181,7 @@ class LeaseRun:
         if self._stopped.is_set():
             self._stop_run()
         status = self._follow(runner.status(run_id))
+        faults.reach("node.run.ended")
         self.record.status, self.record.reason = status, status.reason or Reason.WORKER_LOST
         self.record.detail = status.detail
         self._save(Step.ENDED)
@@ -189,6 +192,7 @@ class LeaseRun:
             self._check_halt()
             try:
                 self._services.runner.start(spec)
+                faults.reach("node.run.started")
                 return
             except (ExecutionError, TimedOutError) as error:
                 if attempt == START_TRIES - 1 or (isinstance(error, ExecutionError) and error.code not in HOST_AWAY):
@@ -222,6 +226,7 @@ class LeaseRun:
         if job is not None and self.record.status is not None and self.record.status.exit_code is not None:
             try:
                 found = self._services.workshop.collect(self.assignment, job, self.folder, self._say)
+                faults.reach("node.outputs.sealed")
                 self.record.outputs = found.outputs
                 if found.refused:
                     self._spoil(Reason.OUTPUT_REFUSED, "an output is no plain file")
@@ -239,6 +244,7 @@ class LeaseRun:
         services, record = self._services, self.record
         if record.outputs is not None:
             deliver(services.market, services.domain, record.lease, record.outputs, self.folder, self._halt)
+        faults.reach("node.outputs.delivered")
         shipper = self._open_shipper()
         try:
             summary = shipper.finish()
@@ -248,13 +254,16 @@ class LeaseRun:
         self._learn_stop()
         evidence = evidence_of(self.assignment, self._outcome(), summary, record.outputs)
         record.signed = sign_receipt(services.signer, services.domain, evidence)
+        faults.reach("node.receipt.signed")
         self._save(Step.SIGNED)
 
     def _post(self) -> None:
         record, market = self.record, self._services.market
         signed = present(record.signed, "receipt")
         write_json(self._services.receipts / f"{record.run_id}.json", record.to_json())
+        faults.reach("node.receipt.kept")
         persist(partial(market.post_receipt, record.lease, signed), self._halt, "posting a receipt")
+        faults.reach("node.receipt.posted")
         self._save(Step.POSTED)
         self._report(final_phase(record.reason), record.reason, record.detail)
 
@@ -322,6 +331,7 @@ class LeaseRun:
             self._check_halt()
             self.record.step = step
             self.folder.save(self.record)
+            faults.reach(f"node.lease.{step}")
         log.debug("lease %d: %s", self.record.view.number, step)
 
     def _report(self, phase: Phase, reason: str = "", detail: str = "") -> None:
