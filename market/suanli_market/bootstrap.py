@@ -10,7 +10,6 @@ from suanli_market.admission.checks import MarketTerms
 from suanli_market.admission.desk import Admission
 from suanli_market.admission.log import AdmissionLog, tip_of
 from suanli_market.admission.papers import standing_bid, standing_offer
-from suanli_market.api.auth import Gate
 from suanli_market.api.limits import CHUNK_BYTES_MAX
 from suanli_market.chain.accounts import Accounts
 from suanli_market.chain.indexer import Indexer
@@ -34,6 +33,7 @@ from suanli_protocol import wire
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.errors import ConfigurationError
 from suanli_protocol.escrow import Chain, Escrow
+from suanli_protocol.gate import Gate
 from suanli_protocol.keystore import load, read_password
 from suanli_protocol.signing import Signer
 

@@ -8,7 +8,6 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from suanli_market.admission.desk import Admission
-from suanli_market.api.auth import Gate
 from suanli_market.chain.indexer import Indexer
 from suanli_market.chain.writer import ChainWriter
 from suanli_market.clearing.keeper import Keeper
@@ -18,6 +17,7 @@ from suanli_market.leasing.receipts import Receipts
 from suanli_market.leasing.relay import Relay
 from suanli_market.leasing.retention import Retention
 from suanli_market.store import Store
+from suanli_protocol.gate import Gate
 from suanli_protocol.wire import MarketInfo
 
 
