@@ -28,6 +28,7 @@ from suanli_protocol.chain_records import (
 from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, NotFoundError, TimedOutError
 from suanli_protocol.reverts import reverted
 from suanli_protocol.signing import Signer, keccak256
+from suanli_protocol.tls import trusted
 
 if TYPE_CHECKING:
     import httpx
@@ -117,12 +118,13 @@ class Chain:
         request = {"to": to, "data": "0x" + data.hex()} | ({"from": sender} if sender else {})
         return self._read("eth_call", [request, _block_id(block)], read_data)
 
-    def logs(self, address: str, first: int, last: int) -> list[Log]:
-        """The events of a contract in blocks first..last, in order."""
+    def logs(self, address: str, first: int, last: int, *, about: bytes | None = None) -> list[Log]:
+        """The events of a contract in blocks first..last, in order; with `about`, those whose first index it is."""
+        topics = {"topics": [None, "0x" + about.hex()]} if about is not None else {}
         found: list[Log] = []
         for start in range(first, last + 1, LOG_SPAN_BLOCKS):
             end = min(last, start + LOG_SPAN_BLOCKS - 1)
-            query = {"address": address, "fromBlock": hex(start), "toBlock": hex(end)}
+            query = {"address": address, "fromBlock": hex(start), "toBlock": hex(end), **topics}
             found += self._read("eth_getLogs", [query], read_logs)
         return sorted(found, key=lambda log: (log.block, log.log_index))
 
@@ -254,7 +256,11 @@ class Chain:
         with self._lock:
             if self._client is None:
                 self._client = httpx.Client(
-                    timeout=self._timeout_s, transport=self._transport, trust_env=False, follow_redirects=False
+                    timeout=self._timeout_s,
+                    transport=self._transport,
+                    verify=trusted(),
+                    trust_env=False,
+                    follow_redirects=False,
                 )
             return self._client
 

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from suanli_protocol import errors, wire
+from suanli_protocol import errors, tls, wire
 from suanli_protocol.messages import Request
 from suanli_protocol.signing import Domain, Signer
 
@@ -67,6 +67,7 @@ class MarketClient:
             base_url=self.url,
             timeout=REQUEST_TIMEOUT_S,
             transport=transport,
+            verify=tls.trusted(),
             trust_env=False,
             follow_redirects=False,
         )
