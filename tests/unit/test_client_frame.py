@@ -120,8 +120,15 @@ def test_interrupts_and_bugs(error: BaseException, status: int, capsys: pytest.C
 
 
 def test_a_full_disk_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
-    assert failure.exit_status(failing(OSError(28, "No space left on device", "/x")), []) == 2
-    assert "free some space" in capsys.readouterr().err
+    assert failure.exit_status(failing(OSError(28, "No space left on device", "/x")), ["--json"]) == 9
+    told = json.loads(capsys.readouterr().err)
+    assert (told["code"], told["retryable"]) == ("machine", True)
+    assert "free some space" in told["hint"]
+
+
+def test_a_path_that_may_not_be_used_is_the_users_to_change(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure.exit_status(failing(OSError(13, "Permission denied", "/x")), []) == 2
+    assert "permissions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def test_only_an_id_names_a_folder(tmp_path: Path, job: str) -> None:
 
 RECORDS = [
     a_record("abc1", name="train", lease="0x" + "d1" * 32, number=7),
-    a_record("abc2", name="train"),
-    a_record("ff00", name="abc", number=12),
+    a_record("abc2", name="train", lease="0x" + "f1" * 32, number=8),
+    a_record("ff00", name="abc", number=12, lease="0x" + "e1" * 32),
 ]
 
 
@@ -100,6 +100,8 @@ RECORDS = [
         ("12", 2),
         ("abc", 2),  # a name wins over a prefix
         ("ff", 2),
+        ("0xd", 0),
+        ("0xf", 2),  # a job's id wins over a lease's
     ],
 )
 def test_a_word_means_one_job(word: str, found: int) -> None:

@@ -24,7 +24,7 @@ def quote(console: Console, /, **options: Any) -> None:
         plan = client.quote(job_of(options))
         if console.json:
             console.dump(plan.to_json())
-        else:
+        elif plan.choices:
             from suanli.terminal import render
 
             render.show(render.plan(plan))

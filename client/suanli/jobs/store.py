@@ -87,7 +87,7 @@ class Store:
 
 
 def resolve(word: str, records: Iterable[Record]) -> Record:
-    """The job that a name, a lease number, or an unambiguous prefix of a job's or lease's id means.
+    """The job that a name, a lease number, or an unambiguous prefix of a job's id, else of a lease's id, means.
 
     UsageError lists the candidates if there are several, NotFoundError if there is none. The newest of several jobs of
     one name is not guessed.
@@ -98,7 +98,7 @@ def resolve(word: str, records: Iterable[Record]) -> Record:
     exact = [record for record in known if word in (record.id, record.lease)]
     named = [record for record in known if record.name == word]
     numbered = [record for record in known if record.number and str(record.number) == word]
-    for candidates in (exact, named, numbered, _by_prefix(word, known)):
+    for candidates in (exact, named, numbered, _by_prefix(word, known, "id"), _by_prefix(word, known, "lease")):
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -109,10 +109,10 @@ def resolve(word: str, records: Iterable[Record]) -> Record:
     raise NotFoundError(f"no job is called {word!r}", hint="`suanli ps -a` lists all")
 
 
-def _by_prefix(word: str, known: list[Record]) -> list[Record]:
+def _by_prefix(word: str, known: list[Record], member: str) -> list[Record]:
     if not _PREFIX.match(word):
         return []
     prefix = "0x" + word.lower().removeprefix("0x")
     if prefix == "0x":
         return []
-    return [record for record in known if record.id.startswith(prefix) or record.lease.startswith(prefix)]
+    return [record for record in known if str(getattr(record, member)).startswith(prefix)]

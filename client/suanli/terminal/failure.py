@@ -1,8 +1,9 @@
 """The one place where an error becomes words on stderr and an exit status.
 
 Statuses: 0 ok, 1 bug, 2 usage, 3 key, 4 no matching offer, 5 money, 6 chain, 7 market or provider unreachable, 8 timed
-out, 100 job failed, 101 not finished, 102 not found, 103 cancelled, 104 provider's fault, 130 interrupted. The errors
-of `suanli_protocol.errors` carry theirs; commands end with the job's own by `ctx.exit`.
+out, 9 this machine (disk, memory, files), 100 job failed, 101 not finished, 102 not found, 103 cancelled, 104
+provider's fault, 105 settlement disputed, 130 interrupted. The errors of `suanli_protocol.errors` carry theirs; commands
+end with the job's own by `ctx.exit`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,21 @@ JOB_FAILED = 100
 NOT_FINISHED = 101
 CANCELLED = 103
 PROVIDER_FAULT = 104
+DISPUTED = 105
 INTERRUPTED = 130
+_EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 class DetachedError(SuanliError):
     """The person pressed Ctrl-C: the command detaches, the job goes on."""
 
     code, title, exit_status, retryable = "interrupted", "Detached", INTERRUPTED, True
+
+
+class MachineError(SuanliError):
+    """This machine has run out of something, or breaks: the same command may do once that is mended."""
+
+    code, title, exit_status, retryable = "machine", "This machine cannot go on", 9, True
 
 
 def exit_status(command: click.Command, arguments: list[str]) -> int:
@@ -51,8 +60,9 @@ def exit_status(command: click.Command, arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: not an error of ours
         return 0
     except OSError as error:
-        tell(_of_system(error), console)
-        return 2
+        found = _of_system(error)
+        tell(found, console)
+        return found.exit_status
     except Exception as error:
         _tell_bug(error, console)
         return 1
@@ -87,11 +97,16 @@ def _of_system(error: OSError) -> SuanliError:
     hints = {
         errno.ENOSPC: "free some space on that disk",
         errno.EDQUOT: "free some space within your quota",
+        errno.EMFILE: "allow more open files (ulimit -n)",
+        errno.ENFILE: "too many files are open on this machine",
+        errno.EIO: "the disk does not answer as it should: check it",
         errno.EACCES: "check the permissions of that path",
         errno.EROFS: "that disk is read-only: name another folder",
         errno.EISDIR: "name a file, not a folder",
         errno.ENOTDIR: "name a folder, not a file",
     }
+    if error.errno in _EXHAUSTED:
+        return MachineError(what, hint=hints.get(error.errno or 0, ""))
     found = UsageError(what, hint=hints.get(error.errno or 0, ""), code="system")
     found.title = "The operating system refused"
     return found
