@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from suanli_protocol.errors import SignatureError, UnusableKeyError
+from suanli_protocol.logs import conceal
 from suanli_protocol.recursion import limit_kept
 from suanli_protocol.signing import Signer, address_bytes, checksum_address
 
@@ -21,6 +22,7 @@ SCRYPT_N = 1 << 17  # about half a second and 128 MiB for each guess at a passwo
 SCRYPT_N_DEVNET = 1 << 12  # for throw-away keys of tests and the demo
 SCRYPT_MEMORY_MAX = 1 << 30  # a key file that asks for more is refused before it is tried
 FILE_BYTES_MAX = 64 * 1024
+CREDENTIAL = "suanli-password"  # the name under which a service manager hands the password over
 
 
 def create(path: Path, password: str, *, scrypt_n: int = SCRYPT_N, secret: bytes | None = None) -> Signer:
@@ -31,6 +33,7 @@ def create(path: Path, password: str, *, scrypt_n: int = SCRYPT_N, secret: bytes
     if not password:
         raise UnusableKeyError("the password is empty", hint="choose one; it is all that protects the key at rest")
     secret = secrets.token_bytes(32) if secret is None else secret
+    conceal(secret, password)
     signer = Signer(secret)
     content = create_keyfile_json(secret, password.encode(), kdf="scrypt", iterations=scrypt_n)
     _write_new(path, json.dumps(content).encode() + b"\n")
@@ -53,6 +56,7 @@ def load(path: Path, password: str) -> Signer:
         raise UnusableKeyError(f"{path} cannot be unlocked: {error}") from None
     except (KeyError, TypeError) as error:
         raise UnusableKeyError(f"{path} is no version 3 key file: {error}") from None
+    conceal(bytes(secret))
     return Signer(bytes(secret))
 
 
@@ -74,7 +78,35 @@ def read_password(path: Path) -> str:
         raise UnusableKeyError(f"the password file {path} is not UTF-8 text") from None
     if not password:
         raise UnusableKeyError(f"the password file {path} is empty")
+    conceal(password)
     return password
+
+
+def system_password(name: str = CREDENTIAL) -> str | None:
+    """The password that the service manager hands over (systemd's LoadCredential), None if it hands over none.
+
+    Its folder is private to the service; the file is root's or ours, and closed to the world.
+    """
+    path = system_credential(name)
+    if path is None:
+        return None
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o007:
+        raise UnusableKeyError(
+            f"the credential {path} is no file that root or this user keeps from all others",
+            hint=f"hand it over by LoadCredential={name}:FILE, or name --password-file",
+        )
+    password = path.read_text().split("\n", 1)[0].removesuffix("\r")
+    if not password:
+        raise UnusableKeyError(f"the credential {path} is empty")
+    return password
+
+
+def system_credential(name: str = CREDENTIAL) -> Path | None:
+    """Where the service manager put a credential, if it did."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder, name) if folder else None
+    return path if path is not None and path.exists() else None
 
 
 class Keystore:
