@@ -11,12 +11,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from suanli_protocol import keystore
 from suanli_protocol.capacity import Prices
 from suanli_protocol.errors import ConfigurationError, UsageError
+from suanli_protocol.messages import ZERO_ADDRESS
 from suanli_protocol.units import parse_cores, parse_mib, parse_money
 
 OFFER_VALID_S = 600
 BOND_BPS = 1000
+CACHE_MIB = 32 * 1024  # of prepared environments
+KEEP_DAYS = 400  # receipts and what became of them
 ADDRESS = re.compile(r"^0x[0-9a-fA-F]{40}$")
 NAME = re.compile(r"^[^\x00-\x1f\x7f]{1,200}$")
 REGION = re.compile(r"^([A-Z]{2}(-[A-Z0-9]{1,3})?)?$")
@@ -69,6 +73,15 @@ class Settings:
     max_seconds: int = 86_400
     max_window: int = 86_400
     bond_bps: int = BOND_BPS
+    arbiter: str = ZERO_ADDRESS  # who judges disputes of this node's leases; zero: nobody, a claim stands
+    cache_mib: int = CACHE_MIB
+    keep_days: int = KEEP_DAYS
+
+    @property
+    def secrets(self) -> tuple[Path, ...]:
+        """Files that no job may see."""
+        found = (self.keystore, self.password_file, keystore.system_credential())
+        return tuple(path.resolve() for path in found if path is not None)
 
 
 def read_settings(given: dict[str, Any]) -> Settings:
@@ -80,12 +93,17 @@ def read_settings(given: dict[str, Any]) -> Settings:
     )
     names = {"core": "price_core", "memory_gib": "price_memory", "disk_gib": "price_disk"}
     prices = PriceList(**{field: given[name] for field, name in names.items() if name in given})
-    plain = {field.name for field in fields(Settings)} - {"wanted", "prices"}
+    plain = {field.name for field in fields(Settings)} - {"wanted", "prices", "cache_mib"}
+    if given.get("cache"):
+        given = {**given, "cache_mib": parse_mib(given["cache"], name="--cache")}
+        plain |= {"cache_mib"}
     settings = Settings(**{name: given[name] for name in plain if name in given}, wanted=wanted, prices=prices)
     if not NAME.match(settings.name):
         raise UsageError(f"--name: {settings.name!r:.80} is no name", hint="write up to 200 printable characters")
     if not ADDRESS.match(settings.escrow):
         raise UsageError(f"--escrow: {settings.escrow!r} is not an address", hint="write 0x and 40 hex digits")
+    if not ADDRESS.match(settings.arbiter):
+        raise UsageError(f"--arbiter: {settings.arbiter!r} is not an address", hint="write 0x and 40 hex digits")
     if not REGION.match(settings.region):
         raise UsageError(f"--region: {settings.region!r} is no region", hint="write an ISO 3166-2 code such as CN-GD")
     return settings
@@ -100,7 +118,7 @@ class StateFolder:
     def create(self) -> None:
         """Make the folders; ConfigurationError if they cannot be made."""
         try:
-            for part in (self.path, self.leases, self.receipts):
+            for part in (self.path, self.leases, self.receipts, self.endings, self.requests):
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
@@ -111,6 +129,16 @@ class StateFolder:
     def identity(self) -> Path:
         """Which chain, escrow, market and account this state belongs to."""
         return self.path / "identity.json"
+
+    @property
+    def control(self) -> Path:
+        """Whether the operator wants the node to sell."""
+        return self.path / "control.json"
+
+    @property
+    def connections(self) -> Path:
+        """Where chain, market and key are, for commands beside the daemon."""
+        return self.path / "connections.json"
 
     @property
     def cursor(self) -> Path:
@@ -141,6 +169,26 @@ class StateFolder:
     def receipts(self) -> Path:
         """Signed receipts with their evidence, kept for good."""
         return self.path / "receipts"
+
+    @property
+    def endings(self) -> Path:
+        """What became of each lease that is closed, as the chain says."""
+        return self.path / "endings"
+
+    @property
+    def outbox(self) -> Path:
+        """The transaction under way."""
+        return self.path / "outbox.json"
+
+    @property
+    def gas(self) -> Path:
+        """One line a transaction that was mined: what for, and what it cost."""
+        return self.path / "gas.jsonl"
+
+    @property
+    def requests(self) -> Path:
+        """What commands ask of the daemon."""
+        return self.path / "requests"
 
     @property
     def executor(self) -> Path:

@@ -22,6 +22,7 @@ class Terms:
     max_seconds: int
     bond_bps: int
     max_window: int
+    arbiter: str = ZERO_ADDRESS
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def build_offer(
     return Offer(
         provider=provider,
         market=market,
-        arbiter=ZERO_ADDRESS,
+        arbiter=terms.arbiter,
         capacity=capacity.pack(),
         prices=terms.prices.pack(),
         attributes=attributes.digest(),

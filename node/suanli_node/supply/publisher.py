@@ -12,7 +12,7 @@ from pathlib import Path
 from suanli_node.engine.runs import write_json
 from suanli_node.retry import pauses
 from suanli_node.supply.offers import SignedOffer, Terms, build_offer, sign_offer
-from suanli_protocol import wire
+from suanli_protocol import faults, wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
 from suanli_protocol.errors import MarketError, SuanliError
@@ -45,12 +45,21 @@ class Publisher:
         self._capacity, self._terms, self._attributes, self._valid_s = capacity, terms, attributes, valid_s
         self._prepare = prepare  # what a fresh offer needs first: money for its bonds
         self._ledger = ledger  # ids of offers that may stand on the book, written before they are posted
-        self._lock, self._halt = threading.Lock(), threading.Event()
+        self._lock, self._halt, self._wake = threading.Lock(), threading.Event(), threading.Event()
+        self._selling = True
         self.current: SignedOffer | None = None
+
+    def sell(self, wanted: bool) -> None:
+        """Whether an offer shall stand on the book; `keep` sees to it, for as long as it takes."""
+        if wanted != self._selling:
+            self._selling = wanted
+            self._wake.set()
 
     def publish(self) -> SignedOffer:
         """Put a fresh offer on the book in place of all earlier ones; MarketError with the reason if it is refused."""
         with self._lock:
+            if self._halt.is_set() or not self._selling:
+                raise MarketError("nothing is for sale any more")
             return self._publish()
 
     def _publish(self) -> SignedOffer:
@@ -68,7 +77,9 @@ class Publisher:
         signed = sign_offer(self._signer, self._domain, offer, self._attributes)
         former = self._standing()
         write_json(self._ledger, {"offers": [*former, wire.to_hex(signed.id)]})
+        faults.reach("node.offer.recorded")
         acknowledgement = self._market.post_offer(signed.body())
+        faults.reach("node.offer.posted")
         check_acknowledgement(acknowledgement, self._domain, market, signed)
         self.current = signed
         left = [offer for offer in former if not self._take_off(offer)]
@@ -76,24 +87,43 @@ class Publisher:
         return signed
 
     def keep(self) -> None:
-        """Renew at half of the validity, and at once when the counter was raised; until `withdraw`."""
+        """Renew at half of the validity, and at once when the counter was raised; until `withdraw`.
+
+        While nothing is to be sold, take off what stands.
+        """
         waits = pauses()
-        while not self._halt.wait(LOOK_S if self.current else next(waits)):
+        while not self._halt.is_set():
             try:
-                if self._is_due() and not self._halt.is_set():
+                if not self._selling:
+                    self._take_all_off()
+                elif self._is_due():
                     self._prepare()
                     self.publish()
                     waits = pauses()
             except SuanliError as error:
                 log.warning("the offer could not be renewed: %s %s", error.detail, error.hint)
+            settled = self.current is not None if self._selling else not self._standing()
+            self._wake.wait(LOOK_S if settled else next(waits))
+            self._wake.clear()
+
+    @property
+    def off(self) -> bool:
+        """Whether no offer of this node can be on the book."""
+        return self.current is None and not self._standing()
+
+    def _take_all_off(self) -> None:
+        with self._lock:
+            self.current = None
+            standing = self._standing()
+            left = [offer for offer in standing if not self._take_off(offer)]
+            if left != standing:
+                write_json(self._ledger, {"offers": left})
 
     def withdraw(self) -> None:
         """Take all offers off the book, if the market can be reached, and stop renewing."""
         self._halt.set()
-        with self._lock:
-            self.current = None
-            left = [offer for offer in self._standing() if not self._take_off(offer)]
-            write_json(self._ledger, {"offers": left})
+        self._wake.set()
+        self._take_all_off()
 
     def _is_due(self) -> bool:
         if self.current is None:
