@@ -26,10 +26,11 @@ from suanli.jobs.store import Store, resolve
 from suanli.network import Network, window_of
 from suanli.plan import ANYTHING, Draft, Money, Plan, bid_of, draft, limited, no_match, read_choices, settle_limits
 from suanli.session import agreement as agreements
+from suanli.session.direct import is_direct
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import FundsError, NotFoundError, UsageError
-from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, lease_seconds, price_up, refusal
+from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, lease_seconds, price_up, refusal, same_address
 from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.signing import Signer, struct_hash
 
@@ -77,6 +78,14 @@ class Client:
         """Closes the connections."""
         self.network.close()
 
+    def network_of(self, record: Record) -> Network:
+        """The connections of a job: a deal without a market goes on with the node that it was made with."""
+        if not is_direct(record) or record.market == self.config.get("market"):
+            return self.network
+        network = Network(self.config.at(record.market))
+        network.signer = self._given
+        return network
+
     # The key
 
     def prepare_key(self) -> None:
@@ -99,6 +108,11 @@ class Client:
         self.network.signer = self._given
         return self._given
 
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether the key is at hand without a password."""
+        return self._given is not None
+
     # Asking
 
     def quote(self, job: Job, *, window: int | None = None) -> Plan:
@@ -110,7 +124,7 @@ class Client:
         if not self._has_chain:
             info = self.network.info
             return self._quote(item, info, window_of(info, is_devnet=True, wanted=window), None)
-        info = self._pinned()
+        info = self.pinned()
         wanted = window_of(info, is_devnet=self.network.is_devnet, wanted=window)
         self.network.check_clock(wanted)
         return self._quote(item, info, wanted, self.network.escrow.account(self.address))
@@ -121,7 +135,8 @@ class Client:
             self._given is not None or bool(self.config.get("keystore"))
         )
 
-    def _pinned(self) -> wire.MarketInfo:
+    def pinned(self) -> wire.MarketInfo:
+        """The market's (or node's) word on who it is, pinned against the chain; tells of a devnet that was reset."""
         info = self.network.pin()
         before = self.network.remember()
         if before is not None:
@@ -132,7 +147,7 @@ class Client:
         consumer = self.address if account is not None else STRANGER
         counter = account.counter if account is not None else 0
         bid = bid_of(item, info, consumer=consumer, window=window, document=None, counter=counter)
-        limits = self._limits(item.job, info)
+        limits = self.limits(item.job, info)
         bid = limited(bid, **limits)
         request = wire.QuoteRequest(bid=wire.paper_to_json(bid), constraints=item.constraints.to_json())
         quote = self.network.market.quote(request)
@@ -151,7 +166,8 @@ class Client:
         quote = self.network.market.quote(wire.QuoteRequest(bid=paper, constraints=request.constraints))
         return None if quote.offers else quote
 
-    def _limits(self, job: Job, info: wire.MarketInfo) -> dict[str, int | None]:
+    def limits(self, job: Job, info: wire.MarketInfo) -> dict[str, int | None]:
+        """The job's max_price and budget in base units; UsageError if one is more than there is."""
         units = {}
         for name, text in (("max_price", job.max_price), ("budget", job.budget)):
             amount = self.network.base_units(text, name) if text is not None else None
@@ -224,7 +240,7 @@ class Client:
             signature=wire.to_hex(signer.sign(self.network.domain, bid)),
             name=name if name is not None else plan.job.name,
             idempotency_key=idempotency_key,
-            plan={"title": plan.job.title, "budget": str(bid.budget), "locked": str(plan.chosen.deposit)},
+            plan=_shown(plan, bid),
         )
         self._keep_archive(plan, record)
         faults.reach("client.bid.signed")
@@ -256,6 +272,10 @@ class Client:
             handle.refresh()
             return handle
 
+    def job_here(self, word: str) -> JobHandle:
+        """The same, of this machine's jobs alone: nobody is asked."""
+        return self._handle(resolve(word, self.store.all()))
+
     def adopt_leases(self, *, as_reported: bool = False) -> list[Record]:
         """Records of this key's leases that other machines submitted, rebuilt from the market's papers and checked.
 
@@ -281,6 +301,20 @@ class Client:
         which = receipt.record.lease if isinstance(receipt, JobHandle) else wire.to_hex(receipt.lease)
         kept = self.store.jobs_dir if self.store.jobs_dir.is_dir() else None
         return audit_lease(self.config.require("chain"), self.config.require("escrow"), which, kept)
+
+
+def _shown(plan: Plan, bid: Bid) -> dict[str, Any]:
+    """The figures that were shown; of a deal without a market also the offer, which the consumer opens itself."""
+    shown: dict[str, Any] = {
+        "title": plan.job.title,
+        "budget": str(bid.budget),
+        "locked": str(plan.chosen.deposit),
+    }
+    if same_address(bid.market, bid.consumer):
+        view = plan.chosen.view
+        signed = wire.SignedOffer(offer=view.offer, signature=view.signature, attributes=view.attributes)
+        shown |= {"offer": signed.to_json(), "rate": str(plan.chosen.rate)}
+    return shown
 
 
 def _deposit_on(view: wire.OfferView, bid: Bid) -> int:

@@ -50,6 +50,10 @@ class Config:
         setting = self.settings.get(name)
         return setting.value if setting else None
 
+    def at(self, market: str) -> Config:
+        """The same settings with another market, such as a node that deals without one."""
+        return Config({**self.settings, "market": Setting("market", market, "the job")})
+
     def origin(self, name: str) -> str:
         """Where the value comes from."""
         setting = self.settings.get(name)

@@ -63,7 +63,7 @@ class Outputs:
         lease = wire.from_hex(record.lease)
         folder = client.store.folder(record.id)
         signer = client.signer
-        market = client.network.market
+        market = client.network_of(self._handle.record).market
         archive = transfer.fetch_outputs(
             lambda slot: market.get_blob(lease, slot), evidence.outputs, signer, lease, folder
         )
@@ -124,10 +124,10 @@ class JobHandle:
 
     def _session(self, watcher: Watcher | None, output_dir: Path | None) -> Session:
         client = self.client
-        signer = client.signer
-        client.network.pin()
-        client.network.check_genesis(self.record.genesis)
-        return Session(client.network, client.store, self.record, signer, watcher=watcher, output_dir=output_dir)
+        signer, network = client.signer, client.network_of(self.record)
+        network.pin()
+        network.check_genesis(self.record.genesis)
+        return Session(network, client.store, self.record, signer, watcher=watcher, output_dir=output_dir)
 
     def wait(self, timeout: int | str | None = None) -> Record:
         """Waits until the job is settled; TimedOutError if that takes longer."""

@@ -1,4 +1,4 @@
-"""The gate of a service that takes signed requests: who signed, if the signature covers exactly this request, now, once."""
+"""The gate of a service that takes signed requests: who signed, if the signature covers this very request, once and now."""
 
 from __future__ import annotations
 

@@ -137,6 +137,10 @@ class MarketClient:
         """One lease of the signer's."""
         return self._get(f"/v1/leases/{wire.to_hex(lease)}", wire.LeaseView, sign=True)
 
+    def take(self, taken: wire.TakenLease) -> wire.LeaseView:
+        """Brings a node the papers of a lease that the signer opened without a market; the same again is the same."""
+        return self._post("/v1/leases", taken, wire.LeaseView, sign=True)
+
     def report(self, lease: bytes, report: wire.Report) -> None:
         """The provider's word on the phase of a run."""
         self._send("POST", f"/v1/leases/{wire.to_hex(lease)}/phase", report, sign=True)

@@ -279,6 +279,25 @@ class LeaseView(Body):
     stopped_at: int | None = None
 
 
+class TakenLease(Body):
+    """POST /v1/leases of a node: the papers of a lease that the consumer opened without a market, and where it lies."""
+
+    id: Hex32
+    number: Whole
+    bid: Json
+    bid_signature: Signature
+    offer: Json
+    offer_signature: Signature
+    attributes: Json
+    constraints: Json
+    job_digest: Hex32
+    rate: Amount
+    opened_at: Whole
+    block: Whole
+    block_hash: Hex32
+    transaction: Hex32
+
+
 class Report(Body):
     """POST /v1/leases/{id}/phase: the provider's word on how far the run is."""
 

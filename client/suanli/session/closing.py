@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from suanli.session import agreement as agreements
+from suanli.session import direct, transfer
 from suanli.session import evidence as evidences
-from suanli.session import transfer
 from suanli.session.agreement import Agreement, NotYetOnChainError
 from suanli.session.desk import Desk
 from suanli.session.evidence import Claim
@@ -87,6 +87,8 @@ def countersign(desk: Desk, agreement: Agreement) -> None:
     """Gives the market the signature that is on the disk."""
     body = wire.Countersignature(receipt=desk.record.receipt or {}, signature=desk.record.countersignature)
     desk.market.countersign(agreement.id, body)
+    if direct.is_direct(desk.record):
+        direct.settle(desk, agreement)
     faults.reach("client.receipt.countersigned")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from suanli.jobs.record import Record
 from suanli.jobs.store import Store
 from suanli.network import Network
-from suanli.session import closing, handover
+from suanli.session import closing, direct, handover
 from suanli.session.agreement import Agreement, NotYetOnChainError
 from suanli.session.desk import Desk
 from suanli.session.feed import Feed
@@ -182,7 +182,9 @@ class Session:
         return None
 
     def _step(self) -> None:
-        if self.record.phase == "new":
+        if self.record.phase == "new" and direct.is_direct(self.record):
+            direct.open_lease(self._desk)
+        elif self.record.phase == "new":
             self._post()
         if not self.record.lease and not self.record.is_over:
             self._look_for_lease()
@@ -252,6 +254,9 @@ class Session:
         agreement = self._agree(view)
         if view.stopped_at is not None and self.record.stopped_at is None:
             self._desk.save(stopped_at=view.stopped_at)
+        is_disputed = str(view.state) == "disputed"
+        if is_disputed != self.record.disputed:
+            self._desk.save(disputed=is_disputed)
         if self._is_kept and view.state == "open" and view.receipt is None:
             handover.hand_over(self._desk, agreement)
         if self._wants_log:

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.relay import Relay
 from suanli_node.retry import persist
 from suanli_protocol import wire
 from suanli_protocol.archive import Source, pack
 from suanli_protocol.documents import OutputFile, Outputs, hex32, sha256
 from suanli_protocol.errors import IntegrityError
-from suanli_protocol.market_client import MarketClient
 from suanli_protocol.messages import Delivered
 from suanli_protocol.sealing import Context, seal_stream
 from suanli_protocol.signing import Domain, verify
@@ -52,7 +52,7 @@ def _no_link(path: str, flags: int) -> int:
 
 
 def deliver(
-    market: MarketClient, domain: Domain, lease: bytes, outputs: Outputs, folder: LeaseFolder, halt: threading.Event
+    market: Relay, domain: Domain, lease: bytes, outputs: Outputs, folder: LeaseFolder, halt: threading.Event
 ) -> None:
     """Upload until the relay holds all and has signed for it; IntegrityError if it signed for something else."""
     with folder.sealed_outputs.open("rb") as sealed:

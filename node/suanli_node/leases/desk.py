@@ -124,7 +124,7 @@ class LeaseDesk:
     def _take(self, lease: str, view: wire.LeaseView | None) -> None:
         try:
             if view is None:
-                view = self._services.market.lease(wire.from_hex(lease, size=32, name="lease"))
+                view = self._services.relay_of(lease).lease(wire.from_hex(lease, size=32, name="lease"))
             self._accept(lease, view)
         except SuanliError as error:
             log.warning("lease %s is not taken: %s", lease, error.detail)

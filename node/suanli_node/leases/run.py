@@ -45,7 +45,7 @@ class LeaseRun:
 
     def __init__(self, record: LeaseRecord, assignment: Assignment, folder: LeaseFolder, services: Services) -> None:
         self.record, self.assignment, self.folder = record, assignment, folder
-        self._services = services
+        self._services, self._relay = services, services.relay_of(record.view.id)
         self._halt, self._stopped, self._bell = threading.Event(), threading.Event(), threading.Event()
         self._saving = threading.Lock()  # a closed lease's folder is gone and stays gone
         self._shipper: LogShipper | None = None
@@ -150,7 +150,7 @@ class LeaseRun:
 
     def _take_in(self) -> JobDocument:
         services, begun = self._services, time.time()
-        get_blob = partial(services.market.get_blob, self.record.lease)
+        get_blob = partial(self._relay.get_blob, self.record.lease)
         key = services.signer.encryption_key
         intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check)
         try:
@@ -243,7 +243,7 @@ class LeaseRun:
     def _sign(self) -> None:
         services, record = self._services, self.record
         if record.outputs is not None:
-            deliver(services.market, services.domain, record.lease, record.outputs, self.folder, self._halt)
+            deliver(self._relay, services.domain, record.lease, record.outputs, self.folder, self._halt)
         faults.reach("node.outputs.delivered")
         shipper = self._open_shipper()
         try:
@@ -258,11 +258,11 @@ class LeaseRun:
         self._save(Step.SIGNED)
 
     def _post(self) -> None:
-        record, market = self.record, self._services.market
+        record = self.record
         signed = present(record.signed, "receipt")
         write_json(self._services.receipts / f"{record.run_id}.json", record.to_json())
         faults.reach("node.receipt.kept")
-        persist(partial(market.post_receipt, record.lease, signed), self._halt, "posting a receipt")
+        persist(partial(self._relay.post_receipt, record.lease, signed), self._halt, "posting a receipt")
         faults.reach("node.receipt.posted")
         self._save(Step.POSTED)
         self._report(final_phase(record.reason), record.reason, record.detail)
@@ -302,7 +302,7 @@ class LeaseRun:
         if self.record.reason != Reason.STOPPED:
             return
         try:
-            clock = self._services.market.lease(self.record.lease).stopped_at
+            clock = self._relay.lease(self.record.lease).stopped_at
             if clock is not None:
                 self.record.stopped_at = stopped_at(self.assignment, clock, self._services.read_seat)
         except SuanliError as error:
@@ -340,7 +340,7 @@ class LeaseRun:
 
     def _send_report(self, report: wire.Report) -> None:
         try:
-            self._services.market.report(self.record.lease, report)
+            self._relay.report(self.record.lease, report)
         except SuanliError as error:
             log.warning("lease %s: phase %s was not reported: %s", self.record.view.id, report.phase, error.detail)
 
@@ -373,4 +373,4 @@ class LeaseRun:
                 return [], offset
 
         logs: dict[Part, ReadLog] = {"setup": partial(read_log, self.folder.setup_log), "run": read_run}
-        return LogShipper(self.folder.chunks, logs, seal, partial(services.market.post_logs, lease))
+        return LogShipper(self.folder.chunks, logs, seal, partial(self._relay.post_logs, lease))

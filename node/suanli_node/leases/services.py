@@ -12,10 +12,10 @@ from suanli_node.engine.environment import Check
 from suanli_node.engine.runlog import LogEntry
 from suanli_node.engine.runs import RunSpec, RunStatus
 from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.relay import Direct, Market, Relay
 from suanli_node.leases.verification import Assignment, ReadSeat
 from suanli_node.leases.workshop import Collection, Say
 from suanli_protocol.documents import JobDocument
-from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Domain, Signer
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Services:
 
     signer: Signer
     domain: Domain
-    market: MarketClient
+    market: Market
     read_seat: ReadSeat
     runner: Runner
     workshop: Preparer
@@ -73,3 +73,8 @@ class Services:
     reports: Background  # one thread: reports keep their order and never hold up a run
     on_end: Callable[[LeaseRun], None]
     on_trouble: Callable[[], None]  # the executor's host does not answer: somebody should look at it
+    direct: Direct | None = None  # leases that came without a market
+
+    def relay_of(self, lease: str) -> Relay:
+        """What keeps the papers of a lease (0x and hex) between its parties."""
+        return self.direct if self.direct is not None and self.direct.holds(lease) else self.market
