@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
 import click
 
 from suanli.terminal.console import Console, output_options
 from suanli.terminal.failure import exit_status
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
@@ -17,18 +21,24 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "offers": ("suanli.commands.offers:offers", "The open offers, or why they do not fit a job."),
     },
     "Watch": {
-        "ps": ("suanli.commands.jobs:ps", "Your jobs."),
+        "ps": ("suanli.commands.ps:ps", "Your jobs, and how far their money reaches."),
         "show": ("suanli.commands.jobs:show", "Everything about one job."),
         "logs": ("suanli.commands.jobs:logs", "What a job printed."),
+        "events": ("suanli.commands.events:events", "What happened to your bids and leases."),
         "wait": ("suanli.commands.jobs:wait", "Wait for a job; exits as the job did."),
         "get": ("suanli.commands.jobs:get", "Bring a job's results here, checked."),
         "cancel": ("suanli.commands.jobs:cancel", "Stop a job; what it used is paid, the rest comes back."),
+        "forget": ("suanli.commands.forget:forget", "Remove what is kept here of jobs that are over."),
     },
-    "Money": {"wallet": ("suanli.commands.wallet:wallet", "Your key and your money on the escrow.")},
+    "Money": {
+        "wallet": ("suanli.commands.wallet:wallet", "Your key and your money on the escrow."),
+        "cost": ("suanli.commands.cost:cost", "What your jobs have cost."),
+    },
     "Proof": {"audit": ("suanli.commands.audit:audit", "Recompute leases from the chain and the signed papers.")},
     "Health": {
         "doctor": ("suanli.commands.doctor:doctor", "Check the whole way, with the fix for what is broken."),
         "config": ("suanli.commands.config:config", "The settings in force and where they come from."),
+        "completion": ("suanli.commands.completion:completion", "Completion for bash, zsh or fish."),
         "demo": ("suanli.commands.demo:demo", "A whole market on this machine: up, status, down."),
     },
 }
@@ -50,6 +60,14 @@ class LazyGroup(click.Group):
                 return command
         return None
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names and one-line helps from the table: no command is imported for them."""
+        from click.shell_completion import CompletionItem
+
+        known = [item for section in COMMANDS.values() for item in section.items() if item[0].startswith(incomplete)]
+        found = [CompletionItem(name, help=summary) for name, (_, summary) in known]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -65,7 +83,7 @@ class LazyGroup(click.Group):
         """The table, by section."""
         for title, section in COMMANDS.items():
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(8), summary) for name, (_, summary) in section.items()])
+                formatter.write_dl([(name.ljust(10), summary) for name, (_, summary) in section.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suanli.jobs.record import Record
-from suanli.session import transfer
+from suanli.session import tombstone, transfer
+from suanli.session.direct import is_direct
 from suanli.session.joblog import for_terminal, read_log_file
 from suanli.session.outcome import is_ended, status_of
 from suanli.session.progress import Silent, Watcher
 from suanli.session.session import Goal, Session, is_sent, is_settled
 from suanli_protocol import wire
 from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256
-from suanli_protocol.errors import NotFoundError, SuanliError, UsageError
+from suanli_protocol.errors import NotFoundError, SuanliError, UnreachableError, UsageError
 from suanli_protocol.messages import Receipt
 from suanli_protocol.units import parse_duration
 
@@ -185,12 +186,32 @@ class JobHandle:
             session.stop_log()
         return self.record
 
-    def cancel(self, *, watcher: Watcher | None = None) -> Record:
-        """Takes a queued bid back, or stops the lease on the chain: what was used is paid, the rest comes back."""
+    def deliver(self, to: Path | None, *, otherwise: Path) -> None:
+        """Sees that the outputs of an ended job lie in a folder of the user's: in `to` if that is named."""
+        record = self.record
+        if not record.output_files or (record.output_dir and to is None):
+            return
+        into = to or otherwise
+        if record.output_dir != str(into.resolve()):
+            self.outputs.download(to=into)
+            record.output_dir = str(into.resolve())
+            self.client.store.save(record)
+
+    def cancel(self, *, watcher: Watcher | None = None, on_chain: bool = False) -> Record:
+        """Takes a queued bid back, or stops the lease on the chain: what was used is paid, the rest comes back.
+
+        A bid's seat is closed on the escrow with `on_chain`, and if the market cannot be reached.
+        """
         if self.record.is_over or is_ended(self.record):
             raise UsageError(f"{self.record.short} has ended already ({self.record.phase})", code="ended")
-        session = self._session(watcher, None)
-        self.record = session.cancel()
+        try:
+            self.record = self._session(watcher, None).cancel()
+        except UnreachableError:
+            if self.record.lease or is_direct(self.record):
+                raise
+            on_chain = True
+        if on_chain:
+            self.record = tombstone.close_seat(self.client, self.record, watcher or Silent())
         return self.record
 
 

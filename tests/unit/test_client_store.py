@@ -8,30 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from suanli.jobs.record import Record
 from suanli.jobs.store import Store, resolve
 from suanli_protocol.errors import IntegrityError, NotFoundError, UsageError
-
-CONSUMER = "0x" + "11" * 20
-ESCROW = "0x" + "22" * 20
-
-
-def a_record(seat: str, **changes: object) -> Record:
-    values: dict[str, object] = {
-        "id": "0x" + seat.ljust(64, "0"),
-        "created_at": 1_700_000_000,
-        "market": "http://127.0.0.1:1",
-        "chain": "http://127.0.0.1:2",
-        "chain_id": 31337,
-        "escrow": ESCROW,
-        "genesis": "0x" + "33" * 32,
-        "symbol": "DEV",
-        "decimals": 6,
-        "bid": {"consumer": CONSUMER},
-        "bid_hash": "0x" + "44" * 32,
-        "constraints": {},
-    }
-    return Record(**{**values, **changes})  # type: ignore[arg-type]
+from support.records import CONSUMER, ESCROW, a_record
 
 
 def test_a_record_survives(tmp_path: Path) -> None:

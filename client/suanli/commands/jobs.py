@@ -1,4 +1,4 @@
-"""`suanli ps`, `show`, `logs`, `wait`, `get`, `cancel`: jobs that were submitted, here or on another machine."""
+"""`suanli show`, `logs`, `wait`, `get`, `cancel`: jobs that were submitted, here or on another machine."""
 
 from __future__ import annotations
 
@@ -9,77 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from suanli.commands.connection import connection_options, open_client
-from suanli.terminal.console import Console, output_options
+from suanli.commands.ps import refresh
+from suanli.terminal import completing
+from suanli.terminal.console import Console, jsonl_option, output_options
 from suanli.terminal.failure import NOT_FINISHED
-from suanli_protocol.errors import SuanliError, UsageError
-from suanli_protocol.reasons import Phase
+from suanli_protocol.errors import UsageError
 
 if TYPE_CHECKING:
-    from suanli.client import Client
     from suanli.handle import JobHandle
-    from suanli.jobs.record import Record
+
+PHASES = ("queued", "leased", "starting", "running", "succeeded", "settled")
+_JOB = click.argument("job", shell_complete=completing.jobs)
 
 
 @click.command()
-@click.option("-a", "--all", "everything", is_flag=True, help="Also those that are over, and those of other machines.")
-@connection_options
-@output_options
-@click.pass_obj
-def ps(console: Console, everything: bool) -> None:
-    """Your jobs: those that go on, and the last few that are over; all with -a."""
-    from suanli.commands.run import summary
-
-    with open_client(console) as client:
-        handles = client.jobs()
-        _refresh(console, client, handles)
-        records = [handle.record for handle in handles]
-        if everything:
-            records += _elsewhere(console, client)
-        else:
-            going = [record for record in records if not record.is_over]
-            records = going + [record for record in records if record.is_over][: max(0, 10 - len(going))]
-        if console.json:
-            from suanli.handle import JobHandle
-
-            console.dump([summary(JobHandle(client, record)) for record in records])
-            return
-        if not records:
-            console.note("No jobs yet.")
-            console.next("suanli run -- python -c 'print(6*7)'", *([] if everything else ["suanli ps -a"]))
-            return
-        from suanli.terminal import render
-
-        render.show(render.jobs(records))
-        unsigned = [record.short for record in records if record.phase in (Phase.SUCCEEDED, Phase.FAILED)]
-        if unsigned:
-            console.note("\nWhat has ended is paid, and the rest comes back, once you have waited for it.")
-            console.next(*(f"suanli wait {short}" for short in unsigned[:3]))
-
-
-def _refresh(console: Console, client: Client, handles: list[JobHandle]) -> None:
-    """Looks at each job that goes on, if that needs no one to type a password."""
-    going = [handle for handle in handles if not handle.record.is_over]
-    if not going or not client.config.get("password_file"):
-        return
-    for handle in going:
-        try:
-            handle.refresh()
-        except SuanliError as error:
-            console.warn(f"{handle.record.short}: {error.detail}")
-
-
-def _elsewhere(console: Console, client: Client) -> list[Record]:
-    if not client.config.get("market") or not client.config.get("password_file"):
-        return []
-    try:
-        return client.adopt_leases(as_reported=True)
-    except SuanliError as error:
-        console.warn(f"the market's leases are not listed: {error.detail}")
-        return []
-
-
-@click.command()
-@click.argument("job")
+@_JOB
 @connection_options
 @output_options
 @click.pass_obj
@@ -89,7 +33,7 @@ def show(console: Console, job: str) -> None:
 
     with open_client(console) as client:
         handle = client.job(job)
-        _refresh(console, client, [handle])
+        refresh(console, client, [handle])
         if console.json:
             console.dump(summary(handle) | {"bid": handle.record.bid, "document": handle.record.job})
             return
@@ -99,18 +43,22 @@ def show(console: Console, job: str) -> None:
 
 
 @click.command()
-@click.argument("job")
+@_JOB
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines (of what there is now).")
+@click.option("--since", metavar="TIME", help="Only what was printed since: 10m ago, or 2026-01-31T18:00.")
 @click.option("--source", type=click.Choice(["stdout", "stderr", "setup", "system"]), help="Only this source.")
-@click.option("--jsonl", is_flag=True, help="Print each piece as a JSON line.")
+@jsonl_option("Print each piece as a JSON line.")
 @connection_options
 @output_options
 @click.pass_obj
-def logs(console: Console, job: str, follow: bool, tail: int | None, source: str | None, jsonl: bool) -> None:
+def logs(
+    console: Console, job: str, follow: bool, tail: int | None, since: str | None, source: str | None, jsonl: bool
+) -> None:
     """What a job printed."""
-    from suanli.terminal.logs import LogView
+    from suanli.terminal.logs import LogView, since_ms
 
+    jsonl, first = jsonl or console.json, since_ms(since) if since is not None else 0
     with open_client(console) as client:
         handle = client.job(job)
         if not handle.record.lease and not follow:
@@ -118,7 +66,7 @@ def logs(console: Console, job: str, follow: bool, tail: int | None, source: str
         if not handle.record.lease and not follow:
             console.note(f"{handle.record.short} is {handle.record.phase}: it has printed nothing yet.")
             return
-        view = LogView(source=source, tail=tail, jsonl=jsonl or console.json, is_terminal=sys.stdout.isatty())
+        view = LogView(source=source, tail=tail, since_ms=first, jsonl=jsonl, is_terminal=sys.stdout.isatty())
         try:
             for line in handle.logs(follow=follow):
                 view.add(line)
@@ -136,16 +84,21 @@ def _look_once(handle: JobHandle) -> None:
 
 
 @click.command()
-@click.argument("job")
+@_JOB
+@click.option("--for", "phase", type=click.Choice(PHASES), default="settled", show_default=True, help="How far.")
 @click.option("--timeout", metavar="TIME", help="Give up after this long, such as 10m (exit 8).")
-@click.option("--jsonl", is_flag=True, help="Print each step and log line as a JSON line.")
+@jsonl_option("Print each step and log line as a JSON line.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the outputs go.")
 @connection_options
 @output_options
 @click.pass_context
-def wait(ctx: click.Context, job: str, timeout: str | None, jsonl: bool, output: Path | None) -> None:
-    """Wait until a job is settled, doing the consumer's part; exits as the job did."""
-    from suanli.commands.run import default_output, detached, finish
+def wait(ctx: click.Context, job: str, phase: str, timeout: str | None, jsonl: bool, output: Path | None) -> None:
+    """Wait for a job, doing the consumer's part; exits with 0 once it is there, or as the job ended.
+
+    Without --for: until it is settled. A later phase will do as well.
+    """
+    from suanli.commands.run import default_output, detached, finish, summary
+    from suanli.session.goals import goal_of, has_succeeded
     from suanli.terminal.screen import Screen
 
     console: Console = ctx.obj
@@ -153,18 +106,24 @@ def wait(ctx: click.Context, job: str, timeout: str | None, jsonl: bool, output:
         handle = client.job(job)
         try:
             handle.drive(
+                goal_of(phase),
                 timeout=timeout,
                 watcher=Screen(console, jsonl=jsonl),
                 output_dir=output or default_output(handle),
             )
+            if handle.record.is_over:
+                handle.deliver(output, otherwise=default_output(handle))
         except KeyboardInterrupt:
             raise detached(handle) from None
-        finish(console, handle, jsonl=jsonl)
-        ctx.exit(handle.status)
+        if handle.record.is_over:
+            finish(console, handle, jsonl=jsonl)
+        elif console.json:
+            console.dump(summary(handle))
+        ctx.exit(0 if has_succeeded(handle.record, phase) else handle.status)
 
 
 @click.command()
-@click.argument("job")
+@_JOB
 @click.argument("only", required=False, default="")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the outputs go.")
 @connection_options
@@ -203,25 +162,34 @@ def _nothing(ctx: click.Context, console: Console, handle: JobHandle) -> None:
 
 
 @click.command()
-@click.argument("job")
+@_JOB
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--on-chain", is_flag=True, help="Close a queued bid's seat on the escrow too.")
 @connection_options
 @output_options
 @click.pass_obj
-def cancel(console: Console, job: str, yes: bool) -> None:
-    """Stop a job: a queued bid is taken back, a lease is stopped on the chain. What it used is paid."""
+def cancel(console: Console, job: str, yes: bool, on_chain: bool) -> None:
+    """Stop a job: a queued bid is taken back, a lease is stopped on the chain. What it used is paid.
+
+    If the market cannot be reached, or with --on-chain, a queued bid's seat is closed on the escrow: no market can
+    open it any more. That costs you the gas of one call.
+    """
     from suanli.commands.run import summary
     from suanli.terminal.screen import Screen
 
     with open_client(console) as client:
         handle = client.job(job)
+        if on_chain and handle.record.lease:
+            raise UsageError(
+                f"{handle.record.short} has a lease", hint="leave --on-chain out: it is stopped on the chain"
+            )
         if (
             not yes
             and not handle.record.is_over
             and not console.confirm(f"Stop {handle.record.short} ({handle.record.phase})?")
         ):
             return
-        handle.cancel(watcher=Screen(console))
+        handle.cancel(watcher=Screen(console), on_chain=on_chain)
         if console.json:
             console.dump(summary(handle))
         elif not handle.record.is_over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from suanli.commands.connection import connection_options, open_client
-from suanli.terminal.console import Console, output_options
+from suanli.terminal.console import Console, jsonl_option, output_options
 from suanli.terminal.failure import DetachedError
 from suanli_protocol.errors import SuanliError, UsageError
 
@@ -49,7 +50,7 @@ def job_options(command: Any) -> Any:
 @click.option("-y", "--yes", is_flag=True, help="Agree to the plan beforehand.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and sign nothing.")
 @click.option("-d", "--detach", is_flag=True, help="Leave as soon as the provider has all that it needs.")
-@click.option("--jsonl", is_flag=True, help="Print each step and log line as a JSON line.")
+@jsonl_option("Print each step and log line as a JSON line.")
 @click.option("--idempotency-key", default="", metavar="KEY", help="The same key again goes on with the same job.")
 @connection_options
 @output_options
@@ -255,7 +256,10 @@ def _explain(console: Console, handle: JobHandle) -> None:
 
 def summary(handle: JobHandle) -> dict[str, Any]:
     """A job for programs: times in seconds of Unix UTC, amounts as decimal text of base units."""
+    from suanli.runway import runway_of
+
     record = handle.record
+    runway = runway_of(record, int(time.time()))
     return {
         "job": record.id,
         "name": record.name,
@@ -283,6 +287,7 @@ def summary(handle: JobHandle) -> dict[str, Any]:
         "outputs": record.output_files,
         "outputDir": record.output_dir or None,
         "unchecked": record.unchecked,
+        "runway": runway.to_json() if runway is not None else None,
     }
 
 

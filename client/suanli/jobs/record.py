@@ -42,6 +42,8 @@ class Record:
     reason: str = ""
     detail: str = ""
     provider: str = ""
+    terms: dict[str, Any] = field(default_factory=dict)  # of the lease: openedAt, seconds, rate, price
+    disputed: bool = False  # the provider's claim was challenged, and nobody has judged yet
     attributes: dict[str, Any] | None = None  # the provider's, as its offer names them
     stopped_at: int | None = None  # the chain's clock of a stop
     event: int = 0  # the last event of the market that was seen

@@ -81,6 +81,10 @@ class Store:
                 return record
         return None
 
+    def size(self, job: str) -> int:
+        """How many bytes a job's folder holds."""
+        return sum(path.lstat().st_size for path in (self.jobs_dir / job).rglob("*") if not path.is_dir())
+
     def forget(self, job: str) -> None:
         """Removes a job's folder with all that is in it."""
         shutil.rmtree(self.jobs_dir / job, ignore_errors=True)

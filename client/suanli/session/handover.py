@@ -10,6 +10,7 @@ from suanli.session.desk import Desk
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError, SuanliError
+from suanli_protocol.lease import lease_seconds
 from suanli_protocol.messages import Bid
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.units import format_bytes
@@ -60,7 +61,13 @@ def note_lease(desk: Desk, agreement: Agreement) -> None:
     is_first = not record.number
     phase = Phase.LEASED.value if record.phase in ("new", "queued") else record.phase
     attributes = agreement.attributes
-    desk.save(number=agreement.number, provider=agreement.offer.provider, attributes=attributes.to_json(), phase=phase)
+    desk.save(
+        number=agreement.number,
+        provider=agreement.offer.provider,
+        attributes=attributes.to_json(),
+        terms=terms_of(agreement),
+        phase=phase,
+    )
     if not is_first:
         return
     place = f" ({attributes.region})" if attributes.region else ""
@@ -75,6 +82,13 @@ def note_lease(desk: Desk, agreement: Agreement) -> None:
         price=str(lease.price),
         deposit=str(lease.deposit),
     )
+
+
+def terms_of(agreement: Agreement) -> dict[str, int | str]:
+    """What a lease's runway follows from: seconds, and base units as decimal text."""
+    lease, clauses = agreement.lease, agreement.clauses
+    seconds = lease_seconds(agreement.bid, agreement.offer)
+    return {"openedAt": clauses.opened_at, "seconds": seconds, "rate": str(clauses.rate), "price": str(lease.price)}
 
 
 def hand_over(desk: Desk, agreement: Agreement) -> None:

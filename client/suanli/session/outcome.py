@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from suanli.jobs.record import Record
-from suanli.terminal.failure import CANCELLED, JOB_FAILED, NOT_FINISHED, PROVIDER_FAULT
+from suanli.terminal.failure import CANCELLED, DISPUTED, JOB_FAILED, NOT_FINISHED, PROVIDER_FAULT
 from suanli_protocol.errors import TimedOutError
 from suanli_protocol.reasons import CONSUMER_FAULT, Phase, Reason
 
@@ -40,7 +40,9 @@ def is_ended(record: Record) -> bool:
 
 
 def status_of(record: Record) -> int:
-    """The exit status of a job: 0, 8, 100, 101, 103 or 104 (see `suanli.terminal.failure`)."""
+    """The exit status of a job: 0, 8, 100, 101, 103, 104 or 105 (see `suanli.terminal.failure`)."""
+    if record.disputed and not record.is_over:
+        return DISPUTED
     if not is_ended(record):
         return NOT_FINISHED
     reason = record.reason

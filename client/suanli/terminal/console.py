@@ -22,9 +22,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass
 class Console:
-    """The output switches of one invocation: `json` (machine-readable data), `quiet` (no notes), `verbose` (0..2)."""
+    """The output switches of one invocation.
+
+    `json` and `jsonl` (data for programs, whole or line by line), `quiet` (no notes), `verbose` (0..2).
+    """
 
     json: bool = False
+    jsonl: bool = False
     quiet: bool = False
     verbose: int = 0
 
@@ -84,6 +88,17 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             setattr(console, name, value)
 
     return apply
+
+
+def jsonl_option(text: str) -> Callable[[F], F]:
+    """Adds --jsonl; an error is told as a JSON object then, as under --json."""
+
+    def note(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+        if value:
+            ctx.ensure_object(Console).jsonl = True
+        return value
+
+    return click.option("--jsonl", is_flag=True, callback=note, help=text)
 
 
 def output_options(command: F) -> F:

@@ -2,8 +2,8 @@
 
 Statuses: 0 ok, 1 bug, 2 usage, 3 key, 4 no matching offer, 5 money, 6 chain, 7 market or provider unreachable, 8 timed
 out, 9 this machine (disk, memory, files), 100 job failed, 101 not finished, 102 not found, 103 cancelled, 104
-provider's fault, 105 settlement disputed, 130 interrupted. The errors of `suanli_protocol.errors` carry theirs; commands
-end with the job's own by `ctx.exit`.
+provider's fault, 105 settlement disputed, 130 interrupted. The errors of `suanli_protocol.errors` carry theirs;
+commands end with the job's own by `ctx.exit`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def exit_status(command: click.Command, arguments: list[str]) -> int:
 
 def tell(error: SuanliError, console: Console) -> None:
     """The error on stderr: what, why, and what to change; a problem object under --json."""
-    if console.json:
+    if console.json or console.jsonl:
         click.echo(json.dumps(error.as_problem(), ensure_ascii=False), err=True)
         return
     calm = isinstance(error, DetachedError)
@@ -113,7 +113,8 @@ def _of_system(error: OSError) -> SuanliError:
 
 
 def _tell_usage(error: click.ClickException, console: Console, arguments: list[str]) -> None:
-    console.json = console.json or "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+    own = arguments[: arguments.index("--") if "--" in arguments else None]
+    console.json = console.json or not {"--json", "--jsonl"}.isdisjoint(own)
     ctx = getattr(error, "ctx", None)
     hint = f"`{ctx.command_path} --help` says more" if ctx is not None else ""
     tell(UsageError(error.format_message(), hint=hint), console)

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from suanli.jobs.record import Record
+from suanli.runway import Runway, runway_of, together
 from suanli.session.joblog import for_terminal
 from suanli.session.outcome import words
 from suanli.terminal.listing import Listing
@@ -33,6 +34,7 @@ from suanli_protocol.units import (
 )
 
 if TYPE_CHECKING:
+    from suanli.costs import Cost
     from suanli.plan import Plan
     from suanli_protocol import wire
 
@@ -266,12 +268,58 @@ def jobs(records: Sequence[Record]) -> RenderableType:
             shortened(safe(record.name or record.plan.get("title", "") or "–"), 40),
             safe((record.attributes or {}).get("name", "")) or "–",
             cost if record.phase == "settled" and record.paid else f"≤ {cost}",
+            _left(record),
             ago(record.created_at),
         )
         for record, cost in zip(records, costs, strict=True)
     ]
-    columns = ("id", "lease", "state", "job", "provider", "cost", "when")
-    return listing(columns, rows, right=("lease", "cost"), loose=("job", "state"))
+    columns = ("id", "lease", "state", "job", "provider", "cost", "left", "when")
+    table = listing(columns, rows, right=("lease", "cost", "left"), loose=("job", "state"))
+    foot = _runway(records)
+    return Group(table, Text(""), foot) if foot is not None else table
+
+
+def _left(record: Record) -> Text:
+    """What remains of a running lease's time."""
+    runway = runway_of(record, int(time.time()))
+    if runway is None:
+        return Text("")
+    colour = {"": "", "low": "yellow", "out": "red"}[runway.level]
+    return Text(f"{format_duration(runway.seconds)} ({runway.percent} %)", style=colour)
+
+
+def _runway(records: Sequence[Record]) -> Text | None:
+    """What the running leases use at most, and what is left of the money that they have locked; a line a currency."""
+    found: dict[tuple[str, str, int], list[Runway]] = {}
+    for record in records:
+        runway = runway_of(record, int(time.time()))
+        if runway is not None:
+            found.setdefault((record.escrow.lower(), record.symbol, record.decimals), []).append(runway)
+    lines = []
+    for (_, symbol, decimals), runways in found.items():
+        rate, money = together(runways)
+        noun = "lease uses" if len(runways) == 1 else "leases use"
+        left = f"{format_money(money, decimals)} {symbol} of what the escrow holds for that is left"
+        lines.append(f"{len(runways)} {noun} at most {format_money(rate, decimals)} {symbol}/h; {left}")
+    return Text("\n".join(lines), style=LABEL) if lines else None
+
+
+def costs(rows: Sequence[Cost], totals: Sequence[Cost], by: str) -> RenderableType:
+    """Price, market fee and gas, each for itself; below, the sum of each currency."""
+    lines = [_cost_row(row, row.key[:10] if by == "job" else row.key, by) for row in rows]
+    lines += [_cost_row(row, "total", by) for row in totals]
+    columns: tuple[str, ...] = (by, "name", "jobs", "price", "market fee", "total", "gas", "")
+    if by == "day":
+        columns, lines = (columns[0], *columns[2:]), [(line[0], *line[2:]) for line in lines]
+    right = ("jobs", "price", "market fee", "total", "gas")
+    foot = Text("gas: what the market spent to open and settle; not on your bill", style=LABEL)
+    return Group(listing(columns, lines, right=right, loose=("name",)), Text(""), foot)
+
+
+def _cost_row(row: Cost, key: str, by: str) -> tuple[str, ...]:
+    money = [format_money(amount, row.decimals, places=row.decimals) for amount in (row.price, row.fee, row.total)]
+    label = shortened(safe(row.label), 40) if by != "day" else ""
+    return (key, label, str(row.jobs), *money, f"{row.gas:,}" if row.gas else "–", row.symbol)
 
 
 def _cost(record: Record) -> str:

@@ -1,0 +1,57 @@
+"""The market's events as a person reads them: local time, the job, what happened, in a line that steers no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from suanli.jobs.record import Record
+from suanli.session.joblog import for_terminal
+from suanli.session.outcome import words
+from suanli_protocol import wire
+from suanli_protocol.units import format_money
+
+
+def line(event: wire.Event, record: Record | None) -> str:
+    """One aligned line."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at / 1000))
+    place = record.short if record is not None else (event.bid or event.lease or "–")[:10]
+    text = " ".join(for_terminal(describe(event, record).encode()).split())
+    return f"{at}  {place:<10}  {event.kind:<20}  {text}".rstrip()
+
+
+def describe(event: wire.Event, record: Record | None) -> str:
+    """What the event's data say, in words."""
+    data = event.data
+    if event.kind == "bid.unmatched":
+        return unmatched(data)
+    if event.kind == "lease.phase":
+        reason = str(data.get("reason", ""))
+        return f"{data.get('phase', '')}{': ' + words(reason) if reason else ''}"
+    return ", ".join(f"{name} {_value(name, value, record)}" for name, value in data.items() if _is_short(value))
+
+
+def unmatched(data: dict[str, Any]) -> str:
+    """Which condition rejects how many offers: counts, of all that were considered."""
+    found = data.get("rejections")
+    considered = data.get("considered")
+    if not isinstance(found, list) or not found:
+        return "the market has no open offer" if considered == 0 else "no offer fits"
+    whole = f" of {considered}" if isinstance(considered, int) else ""
+    parts = [
+        f"{item.get('offers', '?')}{whole} {item.get('detail') or item.get('condition', '')}"
+        for item in found
+        if isinstance(item, dict)
+    ]
+    return "; ".join(parts)
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str | int) and value != "" and len(str(value)) <= 80
+
+
+def _value(name: str, value: object, record: Record | None) -> str:
+    is_money = name in ("paid", "fee", "amount", "penalty", "price", "deposit", "rate")
+    if record is not None and is_money and str(value).isdigit():
+        return f"{format_money(int(str(value)), record.decimals)} {record.symbol}"
+    return str(value)
