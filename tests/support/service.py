@@ -8,7 +8,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,9 +28,15 @@ class Service:
 
 
 @contextmanager
-def start_service(command: list[str], *, wait: bool = True) -> Iterator[Service]:
-    """Runs the command while the context is open; RuntimeError with its stderr if it ends before it is ready."""
+def start_service(
+    command: list[str], *, wait: bool = True, settings: Mapping[str, str] | None = None
+) -> Iterator[Service]:
+    """Runs the command while the context is open; RuntimeError with its stderr if it ends before it is ready.
+
+    Of this process's environment it gets all but SUANLI_*; `settings` come on top.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SUANLI_")}
+    environment.update(settings or {})
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
