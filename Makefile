@@ -8,8 +8,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 NODE := $(BIN)/python contracts/nodejs.py
 DIGITS := examples/digits
+WORKERS ?= 4# of the tests with real processes, which mostly wait for each other
+MINUTES ?= 10
 
-.PHONY: help demo test check format solidity-test generate lock clean setup sandbox
+.PHONY: help demo test check format solidity-test bench deep generate lock clean setup sandbox
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +20,7 @@ demo: setup sandbox .cache/wheels/.complete ## Set up, start a devnet, a market 
 	@$(BIN)/suanli demo run --wheels .cache/wheels $(DIGITS)/job.yaml
 
 test: check solidity-test sandbox .cache/wheels/.complete ## Everything: check, Solidity with fuzzing, then real chain, market, nodes, client
-	$(BIN)/pytest --durations=10 tests/contract tests/parity tests/e2e
+	$(BIN)/pytest -n $(WORKERS) --durations=10 tests/contract tests/parity tests/e2e
 
 check: setup ## Under two minutes: format, lint, types, import rules, generated files, unit and property tests
 	$(BIN)/ruff format --check .
@@ -26,10 +28,16 @@ check: setup ## Under two minutes: format, lint, types, import rules, generated 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python contracts/compile.py --check
-	$(BIN)/pytest -q tests/unit tests/property
+	$(BIN)/pytest -q -n 2 tests/unit tests/property
 
 solidity-test: setup ## Hardhat: the Solidity tests, with fuzzing
 	$(NODE) hardhat test
+
+bench: setup sandbox ## Measure, and write docs/benchmarks.md
+	PYTHONPATH=tests $(BIN)/python -m bench
+
+deep: setup sandbox ## Kill everything everywhere for MINUTES (10), and write the counts to docs/reliability.md
+	PYTHONPATH=tests $(BIN)/python -m deep --minutes $(MINUTES) --out docs/reliability.md
 
 format: setup ## Rewrite the Python files in the one format
 	$(BIN)/ruff format .
