@@ -10,7 +10,7 @@ from suanli_market.admission.checks import MarketTerms
 from suanli_market.admission.desk import Admission
 from suanli_market.admission.log import AdmissionLog, tip_of
 from suanli_market.admission.papers import standing_bid, standing_offer
-from suanli_market.api.limits import CHUNK_BYTES_MAX
+from suanli_market.api.limits import CHUNK_BYTES_MAX, RequestLimits, buckets
 from suanli_market.chain.accounts import Accounts
 from suanli_market.chain.indexer import Indexer
 from suanli_market.chain.pinning import check_escrow, check_gas_money, pin
@@ -21,10 +21,13 @@ from suanli_market.clearing.conditions import StandingBid, StandingOffer, terms_
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.clearing.matching import CheapestFirst, Proposal
 from suanli_market.clearing.rounds import Rounds
+from suanli_market.figures import COUNTERS, Figures
+from suanli_market.health import Health
 from suanli_market.hub import Hub
 from suanli_market.leasing.receipts import Receipts
 from suanli_market.leasing.relay import BLOB_BYTES_MAX, Relay
 from suanli_market.leasing.retention import Retention
+from suanli_market.metrics import Counters
 from suanli_market.services import Services
 from suanli_market.settings import Settings
 from suanli_market.store import Store
@@ -83,19 +86,42 @@ def _wire(
         on_match=chain_writer.wake,
     )
     blobs = settings.data / "blobs"
+    relay = Relay(
+        store,
+        blobs,
+        signer,
+        escrow.domain,
+        bytes_max=settings.relay_gib * 2**30,
+        reserve_bytes=settings.reserve_mib * 2**20,
+    )
+    admission = Admission(
+        store,
+        keeper,
+        AdmissionLog(signer, escrow.domain),
+        terms,
+        catch_up=indexer.catch_up,
+        papers=buckets(settings.rate_per_key),
+    )
+    counters = Counters(COUNTERS)
+    limits = RequestLimits(counters, settings.rate_per_key, settings.rate_per_address)
+    health = Health(store, keeper, settings.chain_url, settings.confirmations_on(chain.chain_id()))
     return Services(
         info=info,
         store=store,
         hub=hub,
         keeper=keeper,
         gate=Gate(escrow.domain, signer.address),
-        admission=Admission(store, keeper, AdmissionLog(signer, escrow.domain), terms, catch_up=indexer.catch_up),
+        admission=admission,
         rounds=rounds,
         chain_writer=chain_writer,
         indexer=indexer,
         receipts=Receipts(store, terms),
-        relay=Relay(store, blobs, signer, escrow.domain),
-        retention=Retention(store, blobs, keeper.now),
+        relay=relay,
+        retention=Retention(store, blobs, keeper.now, on_swept=relay.recount),
+        counters=counters,
+        limits=limits,
+        health=health,
+        figures=Figures(store, counters, health, admission, relay, limits.streams, market=signer.address),
     )
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from suanli_protocol.errors import SuanliError
+from suanli_protocol.logs import FORMATS, LEVELS, log_to
 
 SWITCH_S = 0.001  # requests need not wait five milliseconds for a thread that hashes
-LEVELS = ("debug", "info", "warning", "error")
+RATE = click.IntRange(0, 1_000_000)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,10 +44,16 @@ def main() -> None:
 @click.option("--confirmations", type=click.IntRange(-1), help="-1: finalized. Default: 0 on a devnet, else -1.")
 @click.option("--start-block", default=0, show_default=True, type=click.IntRange(0), help="Where the escrow began.")
 @click.option("--poll-ms", default=25, show_default=True, type=click.IntRange(5, 60_000), help="Pace of the indexer.")
+@click.option("--rate-per-key", default=500, show_default=True, type=RATE, help="Requests a second; 0: any.")
+@click.option("--rate-per-address", default=500, show_default=True, type=RATE, help="Requests a second; 0: any.")
+@click.option("--relay-gib", default=50, show_default=True, type=click.IntRange(1), help="Sealed data of all leases.")
+@click.option("--reserve-mib", default=512, show_default=True, type=click.IntRange(0), help="Disk kept free.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(LEVELS), help="What goes to stderr.")
-def serve(log_level: str, **options: Any) -> None:
-    """Serve the market over HTTP until SIGTERM."""
-    _log_to_stderr(log_level)
+@click.option("--log-format", default="text", show_default=True, type=click.Choice(FORMATS), help="How it is written.")
+def serve(log_level: str, log_format: str, **options: Any) -> None:
+    """Serve the market over HTTP until SIGTERM. An older database is migrated, a newer one is refused."""
+    log_to(level=log_level, form=log_format)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are strangers' bad requests, one by one
     sys.setswitchinterval(SWITCH_S)
     from suanli_market.api.server import bind
     from suanli_market.api.server import serve as serve_http
@@ -61,15 +68,6 @@ def serve(log_level: str, **options: Any) -> None:
         serve_http(build(settings), listener)
     except SuanliError as error:
         _fail(error)
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("httpx", "httpcore", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are strangers' bad requests, one by one
 
 
 def _fail(error: SuanliError) -> None:

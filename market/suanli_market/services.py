@@ -8,14 +8,18 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from suanli_market.admission.desk import Admission
+from suanli_market.api.limits import RequestLimits
 from suanli_market.chain.indexer import Indexer
 from suanli_market.chain.writer import ChainWriter
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.clearing.rounds import Rounds
+from suanli_market.figures import Figures
+from suanli_market.health import Health
 from suanli_market.hub import Hub
 from suanli_market.leasing.receipts import Receipts
 from suanli_market.leasing.relay import Relay
 from suanli_market.leasing.retention import Retention
+from suanli_market.metrics import Counters
 from suanli_market.store import Store
 from suanli_protocol.gate import Gate
 from suanli_protocol.wire import MarketInfo
@@ -37,6 +41,10 @@ class Services:
     receipts: Receipts
     relay: Relay
     retention: Retention
+    counters: Counters
+    limits: RequestLimits
+    health: Health
+    figures: Figures
 
     def start(self) -> None:
         """Starts the threads: the chain is followed before anything is cleared."""
@@ -54,6 +62,7 @@ class Services:
         self.admission.stop()
         self.chain_writer.stop()
         self.indexer.stop()
+        self.health.close()
         self.store.close()
 
 

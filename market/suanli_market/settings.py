@@ -28,6 +28,10 @@ class Settings:
     confirmations: int | None = None  # None: 0 on a devnet, else FINALIZED
     start_block: int = 0
     poll_ms: int = 25
+    rate_per_key: int = 500  # requests a second; 0: no limit
+    rate_per_address: int = 500
+    relay_gib: int = 50  # sealed data of all leases
+    reserve_mib: int = 512  # of the disk, kept free for the database
 
     def confirmations_on(self, chain_id: int) -> int:
         """How many blocks a fact must be old; FINALIZED for the chain's own word."""

@@ -21,6 +21,7 @@ from suanli_market.admission.log import AdmissionLog, Line, Tip, tip_of
 from suanli_market.admission.papers import BidPaper, OfferPaper
 from suanli_market.admission.refusals import Refusals, TooManyRefusedError
 from suanli_market.admission.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
+from suanli_market.buckets import Buckets
 from suanli_market.clearing.book import Change, Entered
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.clearing.shortfall import least_deposit
@@ -55,6 +56,12 @@ class QueueFullError(SuanliError):
     code, title, http_status, retryable = "busy", "The market is busy", 503, True
 
 
+class TooManyPapersError(SuanliError):
+    """A party sends new papers faster than the log takes them from one party."""
+
+    code, title, http_status, retryable = "too_many_requests", "Too many requests", 429, True
+
+
 class Admission:
     """The only writer of the admission log."""
 
@@ -66,6 +73,7 @@ class Admission:
         terms: checks.MarketTerms,
         *,
         catch_up: Callable[[], None],
+        papers: Buckets | None = None,
     ) -> None:
         self._store = store
         self._keeper = keeper
@@ -73,6 +81,7 @@ class Admission:
         self._terms = terms
         self._catch_up = catch_up
         self._refusals = Refusals()
+        self._papers = papers
         self._tip: Tip | None = None  # None: to be read from the tables
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
@@ -85,6 +94,10 @@ class Admission:
         """Ends after what is queued."""
         self._queue.put(None)
         self._thread.join(timeout=10)
+
+    def waiting(self) -> int:
+        """How many submissions are queued."""
+        return self._queue.qsize()
 
     async def submit(self, submission: Submission, sender: str = "") -> wire.Json:
         """The acknowledgement, once it is on the disk; RefusedError with the logged reason; other SuanliErrors.
@@ -203,7 +216,18 @@ class Admission:
         if key not in fresh and job.doubt is not None and not self._refusals.take(job.sender, time.monotonic()):
             job.outcome = _too_many(job.doubt)
             return
+        if key not in fresh and job.doubt is None and not self._may_enter(job.submission):
+            job.outcome = TooManyPapersError(
+                f"account {job.submission.party} sends new papers too fast", hint="send fewer a second"
+            )
+            return
         fresh.setdefault(key, []).append(job)
+
+    def _may_enter(self, submission: Submission) -> bool:
+        """Whether one more paper of this party, whose signature holds, may enter now; counts it if so."""
+        if self._papers is None or not isinstance(submission, OfferPaper | BidPaper):
+            return True
+        return self._papers.take(submission.party, time.monotonic()) == 0
 
     def _line_of(self, session: Session, job: _Job) -> tuple[Line, checks.Doubt | None]:
         submission = job.submission

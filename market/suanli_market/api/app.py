@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from suanli_market.api import blobs, events, leases, market, papers, problems, record
+from suanli_market.api import blobs, events, leases, market, operation, papers, problems, record
 from suanli_market.api.limits import LimitsMiddleware
+from suanli_market.api.requests import RequestsMiddleware
 from suanli_market.services import Services
+
+ROUTES = (market, papers, leases, blobs, events, record, operation)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -25,8 +28,9 @@ def create_app(services: Services) -> FastAPI:
 
     app = FastAPI(title="Suanli market", version=services.info.version, lifespan=lifespan, redirect_slashes=False)
     app.state.services = services
-    problems.install(app)
-    app.add_middleware(LimitsMiddleware, halted=lambda: services.keeper.halted)
-    for part in (papers, market, leases, blobs, events, record):
+    problems.install(app, services.counters)
+    app.add_middleware(LimitsMiddleware, limits=services.limits, halted=lambda: services.keeper.halted)
+    app.add_middleware(RequestsMiddleware, counters=services.counters)
+    for part in ROUTES:
         app.include_router(part.router)
     return app

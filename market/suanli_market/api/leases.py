@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -66,7 +67,8 @@ async def get_logs(
             return logs.read(session, lease, signer, after)
 
     deadline = time.monotonic() + wait
-    with market.hub.waiting(logs.topic(lease)) as waiter:
+    held = market.limits.streams.hold(signer) if wait else nullcontext()
+    with held, market.hub.waiting(logs.topic(lease)) as waiter:
         while True:
             waiter.reset()
             page = await run_in_threadpool(read)

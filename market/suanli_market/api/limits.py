@@ -1,19 +1,44 @@
-"""Limits on requests, enforced before a handler sees them: size by route, and the halt after a chain reset."""
+"""Limits on requests, most of them enforced before a handler sees anything.
+
+A body: its size by route, the depth of its JSON, the time that it takes, how many bytes of bodies are held at once. A
+sender: requests over time by network address, and by key once the signature holds; streams at once by key. Who speaks
+to the market from this machine itself is not counted by address. All maxima are stated in docs/operating.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from suanli_market.api.problems import TooLargeError, problem
-from suanli_protocol.errors import SuanliError, TimedOutError
+from suanli_market.api.problems import LimitError, SlowBodyError, TooDeepError, TooLargeError, problem
+from suanli_market.buckets import Buckets, is_this_machine, network
+from suanli_market.metrics import Counters
+from suanli_protocol.errors import SuanliError
 
 JSON_BYTES_MAX = 512 * 1024
 LOG_BYTES_MAX = 8 * 1024 * 1024
 CHUNK_BYTES_MAX = 4 * 1024 * 1024  # of a blob
+DEPTH_MAX = 32  # of JSON
 BODY_TIMEOUT_S = 30.0  # between two pieces of a body
+BODY_BYTES_PER_S_MIN = 16 * 1024  # of the whole body, after the first BODY_TIMEOUT_S
+BODIES_BYTES_MAX = 128 * 1024 * 1024  # held at once, in all: uploads in flight
+BODIES_BYTES_PER_ADDRESS = 32 * 1024 * 1024
+BODY_WAIT_S = 10.0  # for room among them
+SMALL_BYTES = 16 * 1024  # bodies up to here are not counted: connections are limited already
+STREAMS_MAX = 1_500
+STREAMS_PER_KEY = 256
+BURST_S = 8  # a sender who was silent may send what these seconds give, at once
+UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # also answered while the market is halted
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def body_limit(method: str, path: str) -> int:
@@ -23,49 +48,199 @@ def body_limit(method: str, path: str) -> int:
     return LOG_BYTES_MAX if path.endswith("/logs") else JSON_BYTES_MAX
 
 
-class LimitsMiddleware:
-    """Refuses too large bodies while they arrive, and everything while the market is halted."""
+class Places:
+    """How many things each holder, and all together, may have at once. Thread-safe."""
 
-    def __init__(self, app: ASGIApp, halted: Callable[[], SuanliError | None]) -> None:
-        self._app = app
-        self._halted = halted
+    def __init__(self, what: str, *, in_all: int, each: int) -> None:
+        self._what, self._in_all, self._each = what, in_all, each
+        self._lock = threading.Lock()
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, holder: str) -> Iterator[None]:
+        """Holds one; LimitError if the holder has too many, or all together have."""
+        with self._lock:
+            if self._held[holder] >= self._each:
+                raise LimitError(f"this key has {self._each} {self._what} open", hint="close some", limit=self._what)
+            if self._held.total() >= self._in_all:
+                raise LimitError(f"{self._in_all} {self._what} are open", hint="try again later", limit=self._what)
+            self._held[holder] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held[holder] -= 1
+                if self._held[holder] <= 0:
+                    del self._held[holder]
+
+    def taken(self) -> int:
+        """How many are held."""
+        with self._lock:
+            return self._held.total()
+
+
+class Room:
+    """Bytes of bodies that are held at once; of one event loop. Who finds none waits."""
+
+    def __init__(self, in_all: int = BODIES_BYTES_MAX, each: int = BODIES_BYTES_PER_ADDRESS) -> None:
+        self._in_all, self._each = in_all, each
+        self._held: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def hold(self, address: str, size: int) -> AsyncIterator[None]:
+        """Room for `size` bytes; LimitError if there is none for BODY_WAIT_S."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._fits(address, size)), BODY_WAIT_S)
+            except TimeoutError:
+                raise LimitError(
+                    "too many uploads are in flight", hint="send fewer at once, or try again", limit="bodies"
+                ) from None
+            self._held[address] += size
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._held[address] -= size
+                if self._held[address] <= 0:
+                    del self._held[address]
+                self._changed.notify_all()
+
+    def _fits(self, address: str, size: int) -> bool:
+        return self._held[address] + size <= self._each and self._held.total() + size <= self._in_all
+
+
+@dataclass(slots=True)
+class RequestLimits:
+    """The limits of one market; a rate of 0 is none."""
+
+    counters: Counters
+    per_key: int  # requests a second
+    per_address: int
+    streams: Places = field(default_factory=lambda: Places("streams", in_all=STREAMS_MAX, each=STREAMS_PER_KEY))
+    _keys: Buckets | None = field(init=False, default=None)
+    _addresses: Buckets | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._keys = buckets(self.per_key)
+        self._addresses = buckets(self.per_address)
+
+    def by_key(self, key: str) -> None:
+        """LimitError if the key, whose signature holds, asks too often."""
+        self._take(self._keys, key, "key")
+
+    def by_address(self, address: str) -> None:
+        """LimitError if the address asks too often."""
+        if self._addresses is not None and not is_this_machine(address):
+            self._take(self._addresses, network(address), "address")
+
+    def _take(self, buckets: Buckets | None, holder: str, limit: str) -> None:
+        wait_s = buckets.take(holder, time.monotonic()) if buckets is not None else 0.0
+        if wait_s:
+            rate = self.per_key if limit == "key" else self.per_address
+            raise LimitError(
+                f"this {limit} asks more often than {rate} times a second",
+                hint="wait as long as Retry-After says",
+                limit=limit,
+                wait_s=wait_s,
+            )
+
+
+def buckets(per_second: int) -> Buckets | None:
+    """Buckets for a rate; None if it is 0."""
+    return Buckets(burst=per_second * BURST_S, per_second=per_second) if per_second else None
+
+
+class LimitsMiddleware:
+    """Refuses who asks too often, bodies that are too large, too deep or too slow, and everything during a halt."""
+
+    def __init__(self, app: ASGIApp, limits: RequestLimits, halted: Callable[[], SuanliError | None]) -> None:
+        self._app, self._limits, self._halted = app, limits, halted
+        self._room = Room()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
             await self._app(scope, receive, send)
             return
-        halt = self._halted()
-        if halt is not None:
-            await problem(halt)(scope, receive, send)
-            return
-        limit = body_limit(scope["method"], scope["path"])
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or len(announced) > 18 or int(announced) > limit:
-            await problem(_too_large(limit))(scope, receive, send)
-            return
-        await self._app(scope, _counted(receive, limit), send)
-
-
-def _counted(receive: Receive, limit: int) -> Receive:
-    """The same messages; raises when the body is too large or stalls."""
-    seen, whole = 0, False
-
-    async def counted() -> Message:
-        nonlocal seen, whole
-        if whole:
-            return await receive()  # waits for the client to go, however long that takes
         try:
-            message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
+            await self._limited(scope, receive, send)
+        except LimitError as error:
+            self._limits.counters.add("limited_total", limit=error.limit)
+            await problem(error)(scope, receive, send)
+        except SuanliError as error:
+            await problem(error)(scope, receive, send)
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises before the application is called, which answers its own errors."""
+        if (halt := self._halted()) is not None:
+            raise halt
+        address = scope["client"][0] if scope["client"] else ""
+        self._limits.by_address(address)
+        limit = body_limit(scope["method"], scope["path"])
+        size = _announced(dict(scope["headers"]), limit)
+        body = _Body(receive, limit, size, is_json=scope["method"] != "PUT")
+        if size <= SMALL_BYTES:
+            await self._app(scope, body, send)
+            return
+        async with self._room.hold(network(address), size):
+            await self._app(scope, body, send)
+
+
+def _announced(headers: dict[bytes, bytes], limit: int) -> int:
+    """How many bytes are to come at most; TooLargeError."""
+    if b"transfer-encoding" in headers:
+        return limit
+    announced = headers.get(b"content-length", b"0")
+    if not announced.isdigit() or len(announced) > 18 or int(announced) > limit:
+        raise _too_large(limit)
+    return int(announced)
+
+
+class _Body:
+    """A request's messages as they come; raises when the body is too large, too deep or too slow."""
+
+    def __init__(self, receive: Receive, limit: int, announced: int, *, is_json: bool) -> None:
+        self._receive, self._limit, self._is_json = receive, limit, is_json
+        self._deadline = time.monotonic() + BODY_TIMEOUT_S + announced / BODY_BYTES_PER_S_MIN
+        self._seen, self._brackets, self._whole = 0, 0, False
+        self._pieces: list[bytes] = []
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        if self._whole:
+            return await self._receive()  # waits for the client to go, however long that takes
+        patience = min(BODY_TIMEOUT_S, self._deadline - time.monotonic())
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, patience))
         except TimeoutError:
-            raise TimedOutError("the body did not arrive in time") from None
-        seen += len(message.get("body", b""))
-        whole = not message.get("more_body", False)
-        if seen > limit:
-            raise _too_large(limit)
+            raise SlowBodyError("the body did not arrive in time", hint="send it faster, or less of it") from None
+        self._take(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._whole and self._brackets > DEPTH_MAX:
+            _check_depth(b"".join(self._pieces))
+        if self._whole:
+            self._pieces.clear()
         return message
 
-    return counted
+    def _take(self, piece: bytes) -> None:
+        self._seen += len(piece)
+        if self._seen > self._limit:
+            raise _too_large(self._limit)
+        if self._is_json and piece:
+            self._brackets += piece.count(b"[") + piece.count(b"{")
+            self._pieces.append(piece)
+
+
+def _check_depth(body: bytes) -> None:
+    """TooDeepError unless all brackets close within DEPTH_MAX levels; each round takes the innermost level away."""
+    left = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
+    for _ in range(DEPTH_MAX):
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+        if not left:
+            return
+    raise TooDeepError(f"the body is nested deeper than {DEPTH_MAX} levels, or not closed", hint="send it flatter")
 
 
 def _too_large(limit: int) -> TooLargeError:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from suanli_market.events import note, now_ms
 from suanli_market.leasing.leases import OPEN_STATES, lease_of, require
@@ -27,23 +28,54 @@ from suanli_protocol.messages import Delivered
 from suanli_protocol.signing import Domain, Signer
 
 BLOB_BYTES_MAX = 1024**3
+LEASE_BYTES_MAX = 2 * 1024**3  # announced, of all slots
+RELAY_BYTES_MAX = 50 * 1024**3  # held, of all leases
+SMALLER = "send less: leave out what the job does not need, or let it fetch data itself"
 _READ_BYTES = 1024 * 1024
+
+
+class BlobTooLargeError(ProtocolError):
+    """A blob, or all blobs of a lease, are larger than the relay carries."""
+
+    code, title, http_status = "too_large", "The blob is too large", 413
 
 
 class Relay:
     """Blobs under one folder: <lease>/<slot>."""
 
-    def __init__(self, store: Store, folder: Path, signer: Signer, domain: Domain) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        signer: Signer,
+        domain: Domain,
+        *,
+        bytes_max: int = RELAY_BYTES_MAX,
+        reserve_bytes: int = 0,
+    ) -> None:
         self._store, self._folder = store, folder
+        self.bytes_max, self._reserve_bytes = bytes_max, reserve_bytes
+        self._held = 0
         self._signer, self._domain = signer, domain
         self._lock = threading.Lock()
         self._busy: set[tuple[str, str]] = set()
         self._hashes: dict[tuple[str, str], tuple[int, hashlib._Hash]] = {}
+        self.recount()
+
+    def recount(self) -> None:
+        """Counts what lies on the disk: at the start, and after retention deleted some of it."""
+        held = sum(_size_of(path) for path in self._folder.glob("*/*"))
+        with self._lock:
+            self._held = held
+
+    def held_bytes(self) -> int:
+        """How many bytes of blobs are held, all leases together."""
+        return self._held
 
     def begin(self, lease: str, slot: str, party: str, size: int, digest: str) -> wire.BlobView:
         """Announces a blob; how much of it is here already. Another size or digest starts anew."""
         if not 0 <= size <= BLOB_BYTES_MAX:
-            raise ProtocolError(f"a blob has at most {BLOB_BYTES_MAX} bytes, not {size}", code="too_large")
+            raise BlobTooLargeError(f"a blob has at most {BLOB_BYTES_MAX} bytes, not {size}", hint=SMALLER)
         with self._store.write() as session:
             self._require_sender(session, lease, slot, party)
             row = session.get(BlobRow, (lease, slot))
@@ -52,7 +84,8 @@ class Relay:
                     raise MarketError(f"another {slot} blob is delivered already", code="delivered")
                 return _view(row, row.size)
             if row is None or row.size != size or row.digest != digest:
-                self._part(lease, slot).unlink(missing_ok=True)
+                _require_lease_room(session, lease, slot, size)
+                self._drop_part(lease, slot)
                 row = row or BlobRow(lease=lease, slot=slot, size=size)
                 row.size, row.digest = size, digest
                 session.add(row)
@@ -75,6 +108,7 @@ class Relay:
                 raise MarketError(f"the blob ends at {received}, not at {offset}", code="offset")
             if received + len(data) > row.size:
                 raise ProtocolError(f"the blob was announced with {row.size} bytes, this is more", code="too_large")
+            self._require_room(len(data))
             state = self._hash_of(lease, slot, received)
             self._store_bytes(lease, slot, data)
             state.update(data)
@@ -97,7 +131,7 @@ class Relay:
         part, whole = self._part(row.lease, row.slot), self._folder / row.lease / row.slot
         self._hashes.pop((row.lease, row.slot), None)
         if row.digest and row.digest != wire.to_hex(digest):
-            part.unlink(missing_ok=True)
+            self._drop_part(row.lease, row.slot)
             raise IntegrityError(f"the {row.slot} blob is not the one that was announced; send it again")
         part.replace(whole)
         _sync_folder(whole.parent)
@@ -120,6 +154,30 @@ class Relay:
         require(role, wire.SLOT_SENDER[slot])
         if row.state not in OPEN_STATES:
             raise MarketError(f"the lease is {row.state}: no blob is taken any more", code="lease_closed")
+
+    def _require_room(self, more: int) -> None:
+        """StorageError if the relay, or the disk, would be too full with `more` bytes."""
+        if self._held + more > self.bytes_max:
+            raise StorageError(
+                f"the relay holds {self._held} bytes of at most {self.bytes_max}",
+                hint="try again later: data is deleted some days after its lease is closed (operator: --relay-gib)",
+            )
+        free = shutil.disk_usage(self._existing_folder()).free
+        if free - more < self._reserve_bytes:
+            raise StorageError(
+                f"the market's disk has {free} bytes left, of which {self._reserve_bytes} are kept for its database",
+                hint="try again later (operator: make room, or lower --reserve-mib)",
+            )
+
+    def _existing_folder(self) -> Path:
+        return self._folder if self._folder.exists() else self._store.path.parent
+
+    def _drop_part(self, lease: str, slot: str) -> None:
+        part = self._part(lease, slot)
+        size = _size_of(part)
+        part.unlink(missing_ok=True)
+        with self._lock:
+            self._held -= size
 
     def _part(self, lease: str, slot: str) -> Path:
         return self._folder / lease / f"{slot}.part"
@@ -164,14 +222,33 @@ class Relay:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            with self._lock:
+                self._held += len(data)
         except OSError as error:
             self._hashes.pop((lease, slot), None)
+            self.recount()
             raise StorageError(f"the relay cannot store this: {error.strerror}", hint="try again later") from error
 
 
 def _view(row: BlobRow, received: int) -> wire.BlobView:
     delivered = json.loads(row.delivered) if row.delivered else None
     return wire.BlobView(slot=row.slot, size=row.size, received=received, delivered=delivered, signature=row.signature)
+
+
+def _require_lease_room(session: Session, lease: str, slot: str, size: int) -> None:
+    others = session.exec(select(BlobRow.size).where(BlobRow.lease == lease, BlobRow.slot != slot)).all()
+    if sum(others) + size > LEASE_BYTES_MAX:
+        raise BlobTooLargeError(
+            f"a lease has at most {LEASE_BYTES_MAX} bytes of blobs, with this one it has {sum(others) + size}",
+            hint=SMALLER,
+        )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _require_slot(slot: str) -> None:

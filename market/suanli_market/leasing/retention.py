@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 class Retention:
     """The thread that deletes; `now` gives seconds of Unix UTC."""
 
-    def __init__(self, store: Store, blobs: Path, now: Callable[[], int]) -> None:
-        self._store, self._blobs, self._now = store, blobs, now
+    def __init__(
+        self, store: Store, blobs: Path, now: Callable[[], int], *, on_swept: Callable[[], None] | None = None
+    ) -> None:
+        self._store, self._blobs, self._now, self._on_swept = store, blobs, now, on_swept
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
@@ -47,6 +49,8 @@ class Retention:
         while not self._stopping.is_set() and (lease := self._next(now - KEPT_S)) is not None:
             self._delete(lease)
             swept += 1
+        if swept and self._on_swept is not None:
+            self._on_swept()
         return swept
 
     def _run(self) -> None:
