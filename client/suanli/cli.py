@@ -19,6 +19,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("suanli.commands.run:run", "Run a command or a job file on somebody's machine, for a known price."),
         "quote": ("suanli.commands.offers:quote", "What a job would cost, and where it could run."),
         "offers": ("suanli.commands.offers:offers", "The open offers, or why they do not fit a job."),
+        "take": ("suanli.commands.take:take", "Lease from one node directly, without a market."),
     },
     "Watch": {
         "ps": ("suanli.commands.ps:ps", "Your jobs, and how far their money reaches."),

@@ -51,6 +51,7 @@ GOODS = options(
     click.option("--price-core", default="0.03", show_default=True, help="Per core and hour."),
     click.option("--price-memory", default="0.005", show_default=True, help="Per GiB of memory and hour."),
     click.option("--price-disk", default="0.0001", show_default=True, help="Per GiB of disk and hour."),
+    click.option("--listen", default="", metavar="HOST:PORT", help="Deal without a market too: listen for consumers."),
     click.option("--index", default="", help="Where Python environments come from: a URL, a folder, or default."),
     click.option("--index-certificates", type=FILE, envvar="SSL_CERT_FILE", help="Authorities that uv shall trust."),
     click.option("--max-seconds", default=86_400, show_default=True, type=WHOLE, help="Longest lease."),

@@ -68,6 +68,7 @@ class Settings:
     prices: PriceList = PriceList()
     index: str = ""  # where environments get their packages: a URL, a folder of wheels, "default"; empty: none are made
     index_certificates: Path | None = None
+    listen: str = ""  # HOST:PORT for deals without a market; empty: the node listens on nothing
     offer_valid_s: int = OFFER_VALID_S
     min_seconds: int = 1
     max_seconds: int = 86_400
@@ -164,6 +165,11 @@ class StateFolder:
     def leases(self) -> Path:
         """One folder a lease that is not closed."""
         return self.path / "leases"
+
+    @property
+    def direct(self) -> Path:
+        """What leases that came without a market need kept."""
+        return self.path / "direct"
 
     @property
     def receipts(self) -> Path:

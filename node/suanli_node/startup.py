@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from suanli_node.background import Background
 from suanli_node.daemon import Daemon
@@ -46,6 +46,9 @@ from suanli_protocol.signing import Signer
 from suanli_protocol.units import format_money
 
 CLOCK_SKEW_MS = 30_000
+if TYPE_CHECKING:
+    from suanli_node.direct.counter import Counter
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -96,9 +99,11 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         workshop = Workshop(executor, environments, blob_bytes_max=market.info().blob_bytes_max)
         reports = Background(1, "reports")
 
+        counter = counter_of(settings, state, identity, signer, escrow)
+
         def services(desk: LeaseDesk) -> Services:
             return Services(
-                signer=signer, domain=identity.domain, market=market,
+                signer=signer, domain=identity.domain, market=market, direct=counter.relay if counter else None,
                 read_seat=lambda key: escrow.seat(key, block=identity.trusted_block),
                 runner=executor, workshop=workshop, receipts=state.receipts, reports=reports,
                 on_end=desk.ended, on_trouble=desk.wanted.set,
@@ -111,8 +116,29 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
                 genesis=lambda: hex32(chain.genesis()),
                 keep_engine=lambda: keep_engine(executor, settings, state, inventory),
             )  # fmt: skip
-            announce(identity, settings, capacity, attributes, offer.id)
-            daemon.run()
+            direct = ""
+            if counter is not None:
+                direct = counter.open(
+                    settings.listen, desk.handle, lambda: publisher.selling, capacity, terms, attributes,
+                    valid_s=settings.offer_valid_s,
+                )  # fmt: skip
+            announce(identity, settings, capacity, attributes, offer.id, direct)
+            try:
+                daemon.run()
+            finally:
+                if counter is not None:
+                    counter.close()
+
+
+def counter_of(
+    settings: Settings, state: StateFolder, identity: Identity, signer: Signer, escrow: Escrow
+) -> Counter | None:
+    """The counter for deals without a market, if the operator wants one; else its web server is not even loaded."""
+    if not settings.listen:
+        return None
+    from suanli_node.direct.counter import Counter
+
+    return Counter(state.direct, settings.name, identity, signer, escrow)
 
 
 def unlock(path: Path, password_file: Path | None) -> Signer:
@@ -213,7 +239,9 @@ def describe(
     )
 
 
-def announce(identity: Identity, settings: Settings, capacity: Lanes, attributes: Attributes, offer: bytes) -> None:
+def announce(
+    identity: Identity, settings: Settings, capacity: Lanes, attributes: Attributes, offer: bytes, direct: str
+) -> None:
     """The one line on stdout that says that the node serves."""
     facts = {
         "name": settings.name,
@@ -225,6 +253,7 @@ def announce(identity: Identity, settings: Settings, capacity: Lanes, attributes
         "sandbox": attributes.sandbox,
         "contained": list(attributes.contained),
         "offer": hex32(offer),
+        "direct": direct,
         "state": str(settings.state),
         "pid": _pid(),
     }

@@ -52,13 +52,13 @@ def load_config() -> Config:
 
 
 @contextmanager
-def open_client(console: Console) -> Iterator[Client]:
-    """The client of this command; closed at the end."""
+def open_client(console: Console, *, market: str | None = None) -> Iterator[Client]:
+    """The client of this command, of the given market (or node) if one is given; closed at the end."""
     from suanli.client import Client
 
     given = flags()
     with Client(
-        market=given.get("market"),
+        market=market or given.get("market"),
         chain=given.get("chain"),
         escrow=given.get("escrow"),
         keystore=given.get("keystore"),

@@ -67,7 +67,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     """
     console: Console = ctx.obj
     with open_client(console) as client:
-        handle = _known(client, options["idempotency_key"])
+        handle = known(client, options["idempotency_key"])
         if handle is None:
             job = job_of(options)
             handle = _submit(client, console, job, options)
@@ -120,7 +120,7 @@ def _env(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _known(client: Client, key: str) -> JobHandle | None:
+def known(client: Client, key: str) -> JobHandle | None:
     """The job that was submitted under this key before."""
     from suanli.handle import JobHandle
 
@@ -137,7 +137,11 @@ def _submit(client: Client, console: Console, job: Job, options: dict[str, Any])
         for name in ("market", "chain", "escrow", "keystore"):
             client.config.require(name)
         client.prepare_key()
-    plan = client.quote(job)
+    return agree(client, console, client.quote(job), options)
+
+
+def agree(client: Client, console: Console, plan: Plan, options: dict[str, Any]) -> JobHandle | None:
+    """Shows the plan, asks for consent, signs; None after a dry run."""
     _show(console, plan, options)
     _name_local_settings(client, console)
     plan.chosen  # noqa: B018  # NoMatchError with the reasons

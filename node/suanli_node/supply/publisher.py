@@ -107,6 +107,11 @@ class Publisher:
             self._wake.clear()
 
     @property
+    def selling(self) -> bool:
+        """Whether anything is for sale."""
+        return self._selling and not self._halt.is_set()
+
+    @property
     def off(self) -> bool:
         """Whether no offer of this node can be on the book."""
         return self.current is None and not self._standing()
