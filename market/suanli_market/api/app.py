@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import Lifespan
 
 from suanli_market.api import blobs, events, leases, market, operation, papers, problems, record
 from suanli_market.api.limits import LimitsMiddleware
@@ -26,11 +27,23 @@ def create_app(services: Services) -> FastAPI:
         finally:
             services.stop()
 
-    app = FastAPI(title="Suanli market", version=services.info.version, lifespan=lifespan, redirect_slashes=False)
+    app = bare_app(services.info.version, lifespan)
     app.state.services = services
     problems.install(app, services.counters)
     app.add_middleware(LimitsMiddleware, limits=services.limits, halted=lambda: services.keeper.halted)
     app.add_middleware(RequestsMiddleware, counters=services.counters)
+    return app
+
+
+def bare_app(version: str, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The routes alone; they describe themselves without a market behind them."""
+    app = FastAPI(
+        title="Suanli market",
+        version=version,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        openapi_url=None,  # the committed document is the one to read
+    )
     for part in ROUTES:
         app.include_router(part.router)
     return app

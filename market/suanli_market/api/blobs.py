@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +15,10 @@ from suanli_protocol.wire import BlobView
 
 router = APIRouter(prefix="/v1/leases/{lease}/blobs/{slot}", tags=["blobs"])
 Size = Annotated[int, Query(ge=0, lt=2**63)]
+_BYTES: dict[str, Any] = {
+    "description": "Sealed bytes.",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
 Digest = Annotated[str, Query(pattern=r"^(0x[0-9a-f]{64})?$")]
 
 
@@ -24,14 +28,14 @@ def announce(lease: Id, slot: str, size: Size, signer: Signer, market: Market, d
     return answer(market.relay.begin(lease, slot, signer, size, digest).to_json())
 
 
-@router.put("", response_model=BlobView)
+@router.put("", response_model=BlobView, openapi_extra={"requestBody": _BYTES})
 async def append(lease: Id, slot: str, offset: Size, request: Request, signer: Signer, market: Market) -> Response:
     """Appends the body at `offset`."""
     view = await run_in_threadpool(market.relay.append, lease, slot, signer, offset, await request.body())
     return answer(view.to_json())
 
 
-@router.get("", response_class=FileResponse)
+@router.get("", response_class=FileResponse, responses={200: _BYTES})
 def download(lease: Id, slot: str, signer: Signer, market: Market) -> Response:
     """The whole blob, or a range of it."""
     return FileResponse(market.relay.path(lease, slot, signer), media_type="application/octet-stream")

@@ -32,7 +32,11 @@ class HeldStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-@router.get("/events")
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
 async def events(signer: Signer, market: Market, after: After = 0, last_event_id: LastEventId = "") -> Response:
     """Server-sent events with a number above `after` (or the Last-Event-ID of a browser that comes back)."""
     start = max(after, int(last_event_id or 0))
