@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from suanli.jobs import schema
 from suanli.jobs.job import Job
 from suanli.jobs.jobfile import load, parse
 from suanli_protocol.capacity import Lanes
@@ -185,3 +190,45 @@ def test_a_job_from_a_command() -> None:
         Job.from_command("x", env={"SUANLI_X": "1"})
     with pytest.raises(UsageError):
         Job.from_command("x", max_price="free")
+
+
+# The schema says of a file what the reader says
+
+GOOD = [
+    FULL,
+    "run: [echo, hello]",
+    "run: x\nresources: {cpus: 4..8, memory: 512MiB, disk: 1.5GB..}\nmax_price: 0.10",
+    "run: x\npython: 3.11\nretry: none\nverify: none",
+    "run: x\ntimeouts: {execution: 90, queue: 1h30m}\nplacement: {regions: [DE, CN-GD], min_reputation: 0}",
+    'run: x\nbudget: "12.5"\ninputs: [{source: ./a, path: /in/a/b}]\noutputs: [a/b..c, out/]',
+]
+ONLY_THE_READER = ("resources: {cpus: 8..4}",)  # no schema compares two ends
+
+
+VALIDATOR = jsonschema.Draft202012Validator(schema.schema())
+
+
+def schema_takes(text: str) -> bool:
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+        json.dumps(value, allow_nan=False)
+    except (YAMLError, ValueError):
+        return False
+    return bool(VALIDATOR.is_valid(value))
+
+
+def test_the_schema_is_one_and_committed() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema.schema())
+    committed = Path(__file__).parents[2] / schema.PLACE
+    assert committed.read_text() == schema.text()
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_the_schema_takes_what_is_read(text: str) -> None:
+    read(text)
+    assert schema_takes(text)
+
+
+@pytest.mark.parametrize("text", [text for text, _, _ in BAD if not text.endswith(ONLY_THE_READER)])
+def test_the_schema_refuses_what_is_refused(text: str) -> None:
+    assert not schema_takes(text)

@@ -20,6 +20,7 @@ from suanli_protocol import units
 from suanli_protocol.errors import NotFoundError, UsageError
 
 FILE_BYTES_MAX = 256 * 1024
+NESTING_MAX = 200  # brackets open at once: more take a reader of YAML seconds to give up on
 KEYS = (
     *("name", "workdir", "python", "run", "nodes", "resources", "env", "secrets", "inputs", "outputs", "network"),
     *("timeouts", "max_price", "budget", "billing", "retry", "placement", "verify"),
@@ -82,6 +83,8 @@ def _read_yaml(data: bytes) -> Any:
     class Exact(SafeConstructor):
         """Numbers with a point stay the decimal text that was written: money is never a float."""
 
+    if _nesting(data) > NESTING_MAX:
+        raise _bad("job file", "it is nested too deeply", "a job file is flat")
     Exact.add_constructor("tag:yaml.org,2002:float", lambda _, node: _decimal(node.value))
     reader = YAML(typ="safe", pure=True)
     reader.Constructor = Exact
@@ -93,6 +96,17 @@ def _read_yaml(data: bytes) -> Any:
         raise _bad("job file", f"it is not YAML: {_first_lines(error)}", "check quotes and indentation") from None
     except RecursionError:
         raise _bad("job file", "it is nested too deeply", "a job file is flat") from None
+
+
+def _nesting(data: bytes) -> int:
+    depth = deepest = 0
+    for byte in data:
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth = max(0, depth - 1)
+    return deepest
 
 
 def _decimal(text: str) -> Decimal:
