@@ -8,8 +8,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer, feasible
-from suanli_market.clearing.matching import CheapestFirst, contested, ranked, reserve
+from suanli_market.clearing.conditions import Facts, Place, StandingBid, StandingOffer, Wish, feasible
+from suanli_market.clearing.index import Index
+from suanli_market.clearing.matching import CheapestFirst, Clearing, reserve
+from suanli_market.clearing.reference import PlainCheapestFirst, ranked
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, fee_down, price_up, refusal
 from support.builders import NOW, a_seat, a_signer
@@ -33,6 +35,27 @@ prices = st.builds(
     accelerator=st.integers(0, 10**6),
     disk_gib=st.integers(0, 100),
 )
+places = st.builds(
+    Place,
+    region=st.sampled_from(("", "CN", "CN-GD", "CN-BJ", "US-CA", "CNX")),
+    arch=st.sampled_from(("x86_64", "arm64")),
+    pythons=st.sampled_from(((), ("3.11",), ("3.11", "3.12"))),
+    environments=st.booleans(),
+)
+wishes = st.one_of(
+    st.just(Wish()),
+    st.builds(
+        Wish,
+        regions=st.sampled_from(((), ("CN",), ("CN-GD", "US"), ("",))),
+        arch=st.sampled_from(("", "x86_64")),
+        python=st.sampled_from(("", "3.12")),
+        environments=st.booleans(),
+    ),
+)
+
+
+def cleared(bids: list[StandingBid], offers: list[StandingOffer], facts: Facts) -> Clearing:
+    return CheapestFirst().clear(bids, Index.of(offers, facts), facts)
 
 
 @st.composite
@@ -48,8 +71,12 @@ def books(draw: st.DrawFn) -> tuple[list[StandingBid], list[StandingOffer], Fact
                 valid_until=NOW + draw(st.integers(0, 900)),
                 bond_bps=draw(st.sampled_from((1000, 2500))),
                 counter=draw(st.sampled_from((0, 0, 0, 1))),
+                traits=draw(st.sampled_from((6, 7, 2, 0x306))),
+                max_seconds=draw(st.sampled_from((600, 3600, 86_400))),
+                max_window=draw(st.sampled_from((300, 3600))),
+                place=draw(places),
             )
-            for _ in range(draw(st.integers(0, 8)))
+            for _ in range(draw(st.integers(0, 20)))
         )
     }
     bids = {
@@ -63,6 +90,9 @@ def books(draw: st.DrawFn) -> tuple[list[StandingBid], list[StandingOffer], Fact
                 budget=draw(st.integers(0, 10**6)),
                 max_seconds=draw(st.integers(1, 7200)),
                 needs=draw(st.sampled_from((0, 2))),
+                refuses=draw(st.sampled_from((0, 0, 1))),
+                window=draw(st.sampled_from((60, 300, 3600))),
+                wish=draw(wishes),
             )
             for _ in range(draw(st.integers(0, 8)))
         )
@@ -81,7 +111,7 @@ def test_no_lane_and_no_account_is_overdrawn(book: tuple[list[StandingBid], list
     bids, offers, facts = book
     used = {address: facts.account(address).used for address in PROVIDERS}
     free = {address: facts.account(address).free for address in PROVIDERS + CONSUMERS}
-    clearing = CheapestFirst().clear(bids, offers, facts)
+    clearing = cleared(bids, offers, facts)
     for proposal in clearing.proposals:
         provider, consumer = proposal.offer.offer.provider, proposal.bid.bid.consumer
         used[provider] += proposal.bid.need
@@ -98,7 +128,7 @@ def test_every_match_would_open(book: tuple[list[StandingBid], list[StandingOffe
     """The escrow's own checks, one after the other, refuse none of them: individual rationality and all bounds."""
     bids, offers, facts = book
     accounts = dict(facts.accounts)
-    for proposal in CheapestFirst().clear(bids, offers, facts).proposals:
+    for proposal in cleared(bids, offers, facts).proposals:
         bid, offer = proposal.bid.bid, proposal.offer.offer
         consumer, provider = accounts[bid.consumer], accounts[offer.provider]
         code = refusal(
@@ -125,10 +155,9 @@ def test_the_outcome_does_not_depend_on_the_order(
     other_bids, other_offers = list(bids), list(offers)
     Random(shuffle).shuffle(other_bids)
     Random(shuffle + 1).shuffle(other_offers)
-    one = CheapestFirst().clear(bids, offers, facts)
-    other = CheapestFirst().clear(other_bids, other_offers, facts)
+    one = cleared(bids, offers, facts)
+    other = cleared(other_bids, other_offers, facts)
     assert one == other
-    assert contested(bids, offers, facts) == contested(other_bids, other_offers, facts)
 
 
 @given(books())
@@ -138,7 +167,7 @@ def test_each_match_is_the_cheapest_that_was_left(
 ) -> None:
     bids, offers, facts = book
     accounts = dict(facts.accounts)
-    for proposal in CheapestFirst().clear(bids, offers, facts).proposals:
+    for proposal in cleared(bids, offers, facts).proposals:
         left = ranked(proposal.bid, offers, replace(facts, accounts=accounts))
         assert left[0].terms.rate == proposal.terms.rate
         reserve(accounts, proposal)
@@ -149,7 +178,7 @@ def test_each_match_is_the_cheapest_that_was_left(
 def test_nothing_feasible_is_left_lying(book: tuple[list[StandingBid], list[StandingOffer], Facts]) -> None:
     bids, offers, facts = book
     accounts = dict(facts.accounts)
-    clearing = CheapestFirst().clear(bids, offers, facts)
+    clearing = cleared(bids, offers, facts)
     taken = set()
     for proposal in clearing.proposals:
         reserve(accounts, proposal)
@@ -169,9 +198,35 @@ def test_bids_without_competition_get_what_they_would_get_alone(
 ) -> None:
     """So clearing them at once takes nothing from anybody."""
     bids, offers, facts = book
-    competing = contested(bids, offers, facts)
-    together = {p.bid.id: p.terms.rate for p in CheapestFirst().clear(bids, offers, facts).proposals}
+    clearing = cleared(bids, offers, facts)
+    together = {p.bid.id: p.terms.rate for p in clearing.proposals}
     for bid in bids:
-        if bid.id not in competing:
+        if bid.id not in clearing.competing:
             alone = ranked(bid, offers, facts)
             assert together.get(bid.id) == (alone[0].terms.rate if alone else None)
+
+
+@given(books())
+@settings(max_examples=100, deadline=None)
+def test_clearing_first_what_does_not_compete_changes_nothing(
+    book: tuple[list[StandingBid], list[StandingOffer], Facts],
+) -> None:
+    bids, offers, facts = book
+    together = cleared(bids, offers, facts)
+    first = together.without(together.competing)
+    alone = cleared([bid for bid in bids if bid.id not in together.competing], offers, facts)
+    assert set(alone.proposals) == set(first.proposals)
+    accounts = dict(facts.accounts)
+    for proposal in first.proposals:
+        reserve(accounts, proposal)
+    rest = [bid for bid in bids if bid.id in together.competing]
+    then = cleared(rest, offers, replace(facts, accounts=accounts))
+    assert {*first.proposals, *then.proposals} == set(together.proposals)
+
+
+@given(books())
+@settings(max_examples=300, deadline=None)
+def test_the_index_changes_nothing(book: tuple[list[StandingBid], list[StandingOffer], Facts]) -> None:
+    """The same proposals, the same bids left, the same competition as every bid against every offer."""
+    bids, offers, facts = book
+    assert cleared(bids, offers, facts) == PlainCheapestFirst().clear(bids, offers, facts)

@@ -131,9 +131,9 @@ def test_withdrawals_are_logged_and_bounded(desk: Desk) -> None:
     assert isinstance(missing, NotFoundError)
     assert own == again
     assert entry_of(own).kind == EntryKind.WITHDRAW
-    assert desk.keeper.view().offers == ()
+    assert list(desk.keeper.view().offers) == []
     assert entry_of(desk.submit(offer)[0]).kind == EntryKind.OFFER
-    assert desk.keeper.view().offers == ()
+    assert list(desk.keeper.view().offers) == []
 
 
 def test_a_matched_bid_cannot_be_withdrawn(desk: Desk) -> None:

@@ -23,12 +23,12 @@ PROPOSAL = Proposal(BID, OFFER, terms_of(BID, OFFER))
 
 def test_papers_enter_and_leave() -> None:
     book = folded(Entered(OFFER), Entered(BID))
-    assert book.standing() == (OFFER,)
+    assert list(book.index) == [OFFER]
     assert book.waiting() == (BID,)
     assert book.count(provider().address) == (1, 2)
     book.apply(Left(OFFER.id))
     book.apply(Left(b"\x09" * 32))
-    assert book.standing() == ()
+    assert list(book.index) == []
     assert book.count(provider().address) == (0, 1)
 
 

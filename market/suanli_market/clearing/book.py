@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer
+from suanli_market.clearing.entry import Entry
+from suanli_market.clearing.index import Index
 from suanli_market.clearing.matching import Proposal, reserve
 from suanli_protocol.lease import Account
 
@@ -54,7 +56,7 @@ Change = Entered | Left | Proposed | Opened | Returned
 class View:
     """The book at one moment: what is open, what waits, the facts to judge by, the line of the log it stands at."""
 
-    offers: tuple[StandingOffer, ...]
+    offers: Index
     waiting: tuple[StandingBid, ...]
     facts: Facts
     last_seq: int = 0
@@ -66,47 +68,131 @@ class View:
 
 @dataclass
 class Book:
-    """Insertion-ordered by admission; the holder of the book serialises changes."""
+    """Papers, pending matches, and the accounts behind them; the holder of the book serialises changes.
 
-    offers: dict[bytes, StandingOffer] = field(default_factory=dict)
+    The index follows each change of a paper at once, and an account's when `settle` brings it: until then the account
+    is stale, and a view would be wrong.
+    """
+
+    offers: dict[bytes, Entry] = field(default_factory=dict)
     bids: dict[bytes, StandingBid] = field(default_factory=dict)
     pending: dict[bytes, Proposal] = field(default_factory=dict)
     by_party: Counter[str] = field(default_factory=Counter)
+    stale: set[str] = field(default_factory=set)  # accounts of the book to be brought by `settle`
+    index: Index = field(default_factory=Index)
+    _accounts: dict[str, Account] = field(default_factory=dict)
+    _lent: bool = False  # a view has the accounts: they are copied before they change
+    _of_provider: dict[str, set[bytes]] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
         """Folds one change in. Changes about papers that are not there change nothing."""
+        self.apply_all((change,))
+
+    def apply_all(self, changes: Iterable[Change]) -> None:
+        """Folds changes in; the index is changed once for all of them."""
+        found: dict[bytes, Entry | None] = {}
+        before: dict[bytes, Entry] = {}
+        for change in changes:
+            for id_ in self._apply(change, before):
+                found[id_] = self.offers.get(id_)
+        stand = [entry for entry in found.values() if entry is not None]
+        self.index = self.index.changed(leave=[before[id_] for id_ in found if id_ in before], stand=stand)
+
+    def _apply(self, change: Change, before: dict[bytes, Entry]) -> Iterable[bytes]:
+        """The offers that entered or left; what left is put into `before`."""
         match change:
             case Entered(paper):
-                self._add(paper)
+                return self._add(paper)
             case Left(id_):
-                self._remove(id_)
+                return self._remove(id_, before)
             case Proposed(proposal):
                 self.pending[proposal.bid.id] = proposal
+                self._touch(proposal)
             case Opened(bid_id):
-                self.pending.pop(bid_id, None)
-                self._remove(bid_id)
+                self._touch(self.pending.pop(bid_id, None))
+                return self._remove(bid_id, before)
             case Returned(bid_id):
-                self.pending.pop(bid_id, None)
+                self._touch(self.pending.pop(bid_id, None))
             case _:
                 assert_never(change)
+        return ()
 
-    def _add(self, paper: StandingOffer | StandingBid) -> None:
+    def _add(self, paper: StandingOffer | StandingBid) -> Iterable[bytes]:
         match paper:
             case StandingOffer():
-                self.offers[paper.id] = paper
-                self.by_party[paper.offer.provider] += 1
+                provider = paper.offer.provider
+                if paper.id not in self.offers:
+                    self.by_party[provider] += 1
+                self.stale.add(provider)
+                self._of_provider.setdefault(provider, set()).add(paper.id)
+                self.offers[paper.id] = Entry.of(paper, self._accounts.get(provider, Account()))
+                return (paper.id,)
             case StandingBid():
+                if paper.id not in self.bids:
+                    self.by_party[paper.bid.consumer] += 1
                 self.bids[paper.id] = paper
-                self.by_party[paper.bid.consumer] += 1
+                self.stale.add(paper.bid.consumer)
+                return ()
             case _:
                 assert_never(paper)
 
-    def _remove(self, id_: bytes) -> None:
-        offer, bid = self.offers.pop(id_, None), self.bids.pop(id_, None)
-        if offer is not None:
-            self.by_party[offer.offer.provider] -= 1
+    def _remove(self, id_: bytes, before: dict[bytes, Entry]) -> Iterable[bytes]:
+        entry, bid = self.offers.pop(id_, None), self.bids.pop(id_, None)
         if bid is not None:
-            self.by_party[bid.bid.consumer] -= 1
+            self._leave(bid.bid.consumer)
+        if entry is None:
+            return ()
+        provider = entry.offer.offer.provider
+        self._of_provider[provider].discard(id_)
+        self._leave(provider)
+        before[id_] = entry
+        return (id_,)
+
+    def _leave(self, party: str) -> None:
+        self.by_party[party] -= 1
+        if not self.by_party[party]:
+            del self.by_party[party]
+            self._of_provider.pop(party, None)
+            self.stale.add(party)  # to be forgotten
+
+    def _touch(self, proposal: Proposal | None) -> None:
+        if proposal is not None:
+            self.touch((proposal.offer.offer.provider, proposal.bid.bid.consumer))
+
+    def touch(self, parties: Iterable[str] | None) -> None:
+        """The chain's facts of these accounts (None: of all) may have changed."""
+        self.stale |= set(self.by_party) if parties is None else {party for party in parties if party in self.by_party}
+
+    def settle(self, accounts: Mapping[str, Account]) -> None:
+        """Brings the chain's facts of some accounts, less what pending matches will lock."""
+        left = self.less_pending(accounts)
+        news = {address: left[address] if address in self.by_party else None for address in left}
+        news = {address: account for address, account in news.items() if account != self._accounts.get(address)}
+        if news and self._lent:
+            self._accounts, self._lent = dict(self._accounts), False
+        for address, account in news.items():
+            if account is None:
+                del self._accounts[address]
+            else:
+                self._accounts[address] = account
+        self._follow(news)
+        self.stale.difference_update(left)
+
+    def _follow(self, news: Mapping[str, Account | None]) -> None:
+        """Has the index show these accounts' offers as the accounts are now."""
+        moved = [
+            self.offers[id_].given(account)
+            for address, account in news.items()
+            if account is not None
+            for id_ in self._of_provider.get(address, ())
+        ]
+        self.offers.update((entry.offer.id, entry) for entry in moved)
+        self.index = self.index.changed(stand=moved)
+
+    def accounts(self) -> Mapping[str, Account]:
+        """The accounts of the book, less what pending matches will lock; what is handed out does not change."""
+        self._lent = True
+        return self._accounts
 
     def count(self, party: str) -> tuple[int, int]:
         """How many papers are open: by the party, in all."""
@@ -118,23 +204,20 @@ class Book:
         free = (bid for bid in self.bids.values() if (bid.bid.consumer, bid.bid.seat) not in taken)
         return tuple(sorted(free, key=lambda bid: bid.seq))
 
-    def standing(self) -> tuple[StandingOffer, ...]:
-        """The open offers."""
-        return tuple(self.offers.values())
-
     def expired(self, now: int) -> tuple[list[bytes], list[bytes]]:
         """The offers and the bids (but pending ones) whose time is over."""
-        offers = [offer.id for offer in self.offers.values() if offer.offer.valid_until <= now]
+        offers = [id_ for id_, entry in self.offers.items() if entry.offer.offer.valid_until <= now]
         bids = [bid.id for bid in self.bids.values() if bid.bid.valid_until <= now and bid.id not in self.pending]
         return offers, bids
 
     def less_pending(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
-        """Chain facts less what pending matches will lock."""
+        """The chain's facts of these accounts, less what pending matches will lock."""
         left = dict(accounts)
         for proposal in self.pending.values():
-            reserve(left, proposal)
-        return left
+            if proposal.offer.offer.provider in accounts or proposal.bid.bid.consumer in accounts:
+                reserve(left, proposal)
+        return {address: left[address] for address in accounts}
 
     def parties(self) -> set[str]:
         """All accounts that matter to the book."""
-        return {o.offer.provider for o in self.offers.values()} | {b.bid.consumer for b in self.bids.values()}
+        return set(self.by_party)

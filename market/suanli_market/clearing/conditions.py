@@ -40,6 +40,7 @@ class Condition(StrEnum):
     PROVIDER_FUNDS = "provider_funds"
 
 
+_EMPTY = Account()
 _SIZE_CONDITIONS = (Condition.CPU, Condition.MEMORY, Condition.ACCELERATOR, Condition.DISK)
 
 
@@ -110,7 +111,7 @@ class Facts:
 
     def account(self, address: str) -> Account:
         """The account; an unknown one is empty."""
-        return self.accounts.get(address, Account())
+        return self.accounts.get(address, _EMPTY)
 
 
 @dataclass(frozen=True, slots=True)

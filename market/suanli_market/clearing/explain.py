@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
+from itertools import islice
 
 from suanli_market.clearing.conditions import Condition, Facts, StandingBid, StandingOffer, Terms, failures, terms_of
 from suanli_protocol.traits import names
-from suanli_protocol.units import format_cores, format_duration, format_mib, format_money
+from suanli_protocol.units import ceil_div, format_cores, format_duration, format_mib, format_money
 from suanli_protocol.wire import Rejection
 
 _DETAILS = {
@@ -35,13 +36,45 @@ _DETAILS = {
 }
 
 
+OFFERS_MAX = 10_000  # one pass over so many takes some hundredths of a second
+LOOKS_PER_S = 50_000  # at offers, for explanations: a part of one core's time
+
+
+class Allowance:
+    """How much may be explained: LOOKS_PER_S, and at most one second's worth at once."""
+
+    def __init__(self) -> None:
+        self._left, self._at = float(LOOKS_PER_S), 0.0
+
+    def take(self, looks: int, now: float) -> bool:
+        """Whether so many offers may be looked at now (monotonic seconds); if so, they count."""
+        self._left = min(LOOKS_PER_S, self._left + max(0.0, now - self._at) * LOOKS_PER_S)
+        self._at = now
+        if looks > self._left:
+            return False
+        self._left -= looks
+        return True
+
+
+def explained(offers: Collection[StandingOffer]) -> int:
+    """Of how many of the offers an explanation speaks."""
+    return ceil_div(len(offers), _step(offers))
+
+
+def _step(offers: Collection[StandingOffer]) -> int:
+    return max(1, ceil_div(len(offers), OFFERS_MAX))
+
+
 def explain(
-    bid: StandingBid, offers: Sequence[StandingOffer], facts: Facts, *, decimals: int, symbol: str
+    bid: StandingBid, offers: Collection[StandingOffer], facts: Facts, *, decimals: int, symbol: str
 ) -> list[Rejection]:
-    """Each offer counted under the first condition that it fails; hints from the offers that come nearest."""
+    """Each offer counted under the first condition that it fails; hints from the offers that come nearest.
+
+    Of a very large book an even sample of at most OFFERS_MAX is looked at.
+    """
     counts: Counter[Condition] = Counter()
     nearest: dict[Condition, list[tuple[int, StandingOffer, Terms]]] = {}
-    for offer in offers:
+    for offer in islice(offers, 0, None, _step(offers)):
         terms = terms_of(bid, offer)
         failed = list(failures(bid, offer, terms, facts))
         if failed:

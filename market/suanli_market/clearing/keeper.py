@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from suanli_market.chain.accounts import Accounts
 from suanli_market.clearing.book import Book, Change, Proposed, View
 from suanli_market.clearing.conditions import Facts
+from suanli_market.clearing.overlay import Overlay
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.escrow import Block
 
@@ -36,8 +37,7 @@ class Keeper:
         with self._lock:
             self._last_seq = max(self._last_seq, last_seq)
             news = [change for change in changes if not isinstance(change, Proposed)]
-            for change in changes:
-                self._book.apply(change)
+            self._book.apply_all(changes)
         if news:
             self.changed.set()
 
@@ -46,8 +46,8 @@ class Keeper:
         with self._lock:
             self._chain_version += 1
             self._block, self._block_hash, self._block_time = block.number, block.hash, block.timestamp
-            for change in changes:
-                self._book.apply(change)
+            self._book.apply_all(changes)
+            self._book.touch(touched)
             self.accounts.advance(block.number, touched)
         if touched is None or touched:
             self.changed.set()
@@ -62,24 +62,28 @@ class Keeper:
         with self._lock:
             return self._book.expired(self.now())
 
-    def view(self, parties: Iterable[str] = ()) -> View:
+    def view(self, parties: Sequence[str] = ()) -> View:
         """A consistent view; `parties` are accounts to read beside those of the book."""
         while True:
             with self._lock:
                 version = self._chain_version
-                offers, waiting = self._book.standing(), self._book.waiting()
-                pending, last_seq = Book(pending=dict(self._book.pending)), self._last_seq
-                wanted = self._book.parties() | set(parties)
-            accounts = pending.less_pending(self.accounts.get(wanted))
+                wanted = self._book.stale.union(parties)
+            read = self.accounts.get(wanted)
             with self._lock:
-                if version == self._chain_version:
-                    return View(offers, waiting, Facts(self.now(), self._market, accounts), last_seq)
+                if version != self._chain_version:
+                    continue
+                self._book.settle(read)
+                if self._book.stale:  # papers of other accounts entered meanwhile
+                    continue
+                accounts = Overlay(self._book.accounts(), self._book.less_pending({p: read[p] for p in parties}))
+                facts = Facts(self.now(), self._market, accounts)
+                return View(self._book.index, self._book.waiting(), facts, self._last_seq)
 
     def refresh(self, touched: Iterable[str]) -> None:
         """Reads the touched accounts that the book names, so that the next clearing need not wait for the chain."""
         with self._lock:
-            known = self._book.parties()
-        self.accounts.get(known.intersection(touched))
+            known = [address for address in touched if address in self._book.by_party]
+        self.accounts.get(known)
 
     def block(self) -> tuple[int, bytes]:
         """Number and hash of the known block."""

@@ -2,17 +2,28 @@
 
 `CheapestFirst` serves bids in the order of their declared surplus and gives each its cheapest feasible offer. The rate
 of a match is the offer's own ask. Ties are broken by struct hash XOR the round's seed, which nobody chose: neither
-arriving first nor picking a name helps.
+arriving first nor picking a name helps. `reference` says the same without an index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer, Terms, feasible, terms_of
-from suanli_protocol.capacity import Lanes
+from suanli_market.clearing.conditions import (
+    Condition,
+    Facts,
+    StandingBid,
+    StandingOffer,
+    Terms,
+    failures,
+    feasible,
+)
+from suanli_market.clearing.entry import Entry
+from suanli_market.clearing.index import Index
+from suanli_market.clearing.overlay import Overlay
+from suanli_market.clearing.search import Hit, cheapest
 from suanli_protocol.lease import Account
 
 
@@ -26,12 +37,64 @@ class Proposal:
     index: int = 0
 
 
+@dataclass(slots=True)
+class Rivalry:
+    """Who was denied its first choice, and the accounts and seats where that happened."""
+
+    bids: set[bytes] = field(default_factory=set)
+    providers: set[str] = field(default_factory=set)
+    consumers: set[str] = field(default_factory=set)
+    seats: set[tuple[str, bytes]] = field(default_factory=set)
+
+    def denied(self, first: Proposal, why: Iterable[Condition]) -> None:
+        """A bid found its first choice taken; `why` are the conditions that fail there by now."""
+        reasons = set(why)
+        self.bids.add(first.bid.id)
+        if Condition.CONSUMER_FUNDS in reasons:
+            self.consumers.add(first.bid.bid.consumer)
+        if reasons - {Condition.CONSUMER_FUNDS}:
+            self.providers.add(first.offer.offer.provider)
+
+    def denied_seat(self, bid: StandingBid) -> None:
+        """Another bid of its seat was matched."""
+        self.bids.add(bid.id)
+        self.seats.add((bid.bid.consumer, bid.bid.seat))
+
+    def holds(self, proposal: Proposal) -> bool:
+        """Whether the proposal takes what another bid was denied, or is a denied bid's second choice."""
+        bid = proposal.bid.bid
+        return (
+            proposal.bid.id in self.bids
+            or proposal.offer.offer.provider in self.providers
+            or bid.consumer in self.consumers
+            or (bid.consumer, bid.seat) in self.seats
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Clearing:
-    """The outcome of one round."""
+    """The outcome of one round.
+
+    The competing bids are those that were denied their first choice and those that hold what was denied. Without them
+    the others get the same, and they get the same after the others: so bids that do not compete need not wait.
+    """
 
     proposals: tuple[Proposal, ...]
     unmatched: tuple[bytes, ...]  # struct hashes of bids
+    competing: frozenset[bytes] = frozenset()  # struct hashes of bids, matched or not
+
+    @classmethod
+    def of(cls, bids: Sequence[StandingBid], proposals: Sequence[Proposal], rivalry: Rivalry) -> Clearing:
+        """The outcome of matching these bids."""
+        matched = {proposal.bid.id for proposal in proposals}
+        left = sorted(bid.id for bid in bids if bid.id not in matched)
+        holders = (proposal.bid.id for proposal in proposals if rivalry.holds(proposal))
+        return cls(tuple(proposals), tuple(left), frozenset(rivalry.bids).union(holders))
+
+    def without(self, bids: Collection[bytes]) -> Clearing:
+        """The same, as if these bids had not been there."""
+        kept = tuple(proposal for proposal in self.proposals if proposal.bid.id not in bids)
+        return Clearing(kept, tuple(bid for bid in self.unmatched if bid not in bids), self.competing.difference(bids))
 
 
 class Policy(Protocol):
@@ -40,12 +103,12 @@ class Policy(Protocol):
     name: str
     version: str
 
-    def clear(self, bids: Sequence[StandingBid], offers: Sequence[StandingOffer], facts: Facts) -> Clearing:
+    def clear(self, bids: Sequence[StandingBid], offers: Index, facts: Facts) -> Clearing:
         """Proposals that are feasible one after the other, and the bids that are left."""
         ...
 
 
-def reserve(accounts: dict[str, Account], proposal: Proposal) -> None:
+def reserve(accounts: MutableMapping[str, Account], proposal: Proposal) -> None:
     """Takes what the proposal would lock: capacity and bond of the provider, deposit of the consumer."""
     bid, offer = proposal.bid, proposal.offer
     provider = accounts.get(offer.offer.provider, Account())
@@ -56,23 +119,21 @@ def reserve(accounts: dict[str, Account], proposal: Proposal) -> None:
     accounts[bid.bid.consumer] = replace(consumer, free=consumer.free - proposal.terms.deposit)
 
 
-def ranked(bid: StandingBid, offers: Sequence[StandingOffer], facts: Facts) -> list[Proposal]:
-    """The feasible offers for one bid, cheapest first."""
-    found = []
-    for offer in offers:
-        terms = terms_of(bid, offer)
-        if feasible(bid, offer, terms, facts):
-            found.append(Proposal(bid, offer, terms))
-    return sorted(found, key=lambda proposal: (proposal.terms.rate, _tie(proposal.offer.id, facts.seed)))
-
-
-def _tie(id_: bytes, seed: bytes) -> int:
+def tie(id_: bytes, seed: bytes) -> int:
+    """What orders equals."""
     return int.from_bytes(id_, "big") ^ int.from_bytes(seed, "big")
 
 
-def _surplus(best: Proposal) -> int:
-    """Declared surplus of a bid with its best offer: what it would pay beyond the ask, over the lease's length."""
-    return (best.bid.bid.max_rate - best.terms.rate) * best.terms.seconds
+def by_surplus(firsts: Iterable[Proposal], seed: bytes) -> list[Proposal]:
+    """Bids with their best offers, the largest declared surplus first.
+
+    Declared surplus is what a bid would pay beyond the ask, over the lease's length.
+    """
+
+    def surplus(best: Proposal) -> int:
+        return (best.bid.bid.max_rate - best.terms.rate) * best.terms.seconds
+
+    return sorted(firsts, key=lambda first: (-surplus(first), tie(first.bid.id, seed)))
 
 
 class CheapestFirst:
@@ -81,65 +142,51 @@ class CheapestFirst:
     name = "cheapest-first"
     version = "1"
 
-    def clear(self, bids: Sequence[StandingBid], offers: Sequence[StandingOffer], facts: Facts) -> Clearing:
+    def clear(self, bids: Sequence[StandingBid], offers: Index, facts: Facts) -> Clearing:
         """Proposals that are feasible one after the other, and the bids that are left."""
-        choices = {bid.id: ranked(bid, offers, facts) for bid in bids}
-        wanting = [bid for bid in bids if choices[bid.id]]
-        wanting.sort(key=lambda bid: (-_surplus(choices[bid.id][0]), _tie(bid.id, facts.seed)))
-        accounts = dict(facts.accounts)
-        proposals: list[Proposal] = []
-        seats: set[tuple[str, bytes]] = set()
-        now = replace(facts, accounts=accounts)
-        for bid in wanting:
-            seat = (bid.bid.consumer, bid.bid.seat)
-            choice = next((p for p in choices[bid.id] if feasible(bid, p.offer, p.terms, now)), None)
-            if choice is not None and seat not in seats:
-                reserve(accounts, choice)
-                seats.add(seat)
-                proposals.append(choice)
-        matched = {proposal.bid.id for proposal in proposals}
-        left = sorted(bid.id for bid in bids if bid.id not in matched)
-        return Clearing(tuple(proposals), tuple(left))
+        found = ((bid, cheapest(bid, offers, facts)) for bid in bids)
+        hits = {bid.id: (bid, hit) for bid, hit in found if hit is not None}
+        firsts = [Proposal(bid, hit.entry.offer, hit.terms) for bid, hit in hits.values()]
+        table = _Table(offers, facts)
+        rivalry = Rivalry()
+        for first in by_surplus(firsts, facts.seed):
+            table.serve(first, hits[first.bid.id][1], rivalry)
+        return Clearing.of(bids, table.proposals, rivalry)
 
 
-def contested(bids: Sequence[StandingBid], offers: Sequence[StandingOffer], facts: Facts) -> frozenset[bytes]:
-    """The bids that compete: some account that would serve them cannot serve all who could want it.
+class _Table:
+    """A clearing under way: what is matched, and offers and accounts less that."""
 
-    A bid that no offer serves competes for nothing. Alternatives of one seat, and bids of one consumer whose money
-    does not suffice for all of them, compete with each other.
-    """
-    if len(bids) < 2:
-        return frozenset()
-    choices = {bid.id: ranked(bid, offers, facts) for bid in bids}
-    providers = _demand(choices)
-    tight = {address for address, wants in providers.items() if not _suffices(address, wants, facts)}
-    return frozenset(
-        bid.id
-        for bid in bids
-        if any(p.offer.offer.provider in tight for p in choices[bid.id]) or _crowded(bid, bids, choices, facts)
-    )
+    def __init__(self, offers: Index, facts: Facts) -> None:
+        self.proposals: list[Proposal] = []
+        self._offers = offers
+        self._accounts = Overlay(facts.accounts)
+        self._now = replace(facts, accounts=self._accounts)
+        self._seats: set[tuple[str, bytes]] = set()
+        self._outdated: list[Entry] = []  # entries that flatter: their accounts have less by now
 
+    def serve(self, first: Proposal, hit: Hit, rivalry: Rivalry) -> None:
+        """Gives the bid its first choice, or else the cheapest offer that is left."""
+        bid = first.bid
+        seat = (bid.bid.consumer, bid.bid.seat)
+        if seat in self._seats:
+            rivalry.denied_seat(bid)
+            return
+        choice: Hit | None = hit
+        if not feasible(bid, first.offer, first.terms, self._now):
+            rivalry.denied(first, failures(bid, first.offer, first.terms, self._now))
+            choice = self._next(bid)
+        if choice is not None:
+            self._take(Proposal(bid, choice.entry.offer, choice.terms), choice.entry)
+            self._seats.add(seat)
 
-def _demand(choices: dict[bytes, list[Proposal]]) -> dict[str, dict[bytes, Proposal]]:
-    """For each provider: the bids that it could serve, each with the dearest of its proposals there."""
-    wants: dict[str, dict[bytes, Proposal]] = {}
-    for proposals in choices.values():
-        for proposal in proposals:
-            wants.setdefault(proposal.offer.offer.provider, {})[proposal.bid.id] = proposal
-    return wants
+    def _next(self, bid: StandingBid) -> Hit | None:
+        fresh = [entry.given(self._now.account(entry.offer.offer.provider)) for entry in self._outdated]
+        self._offers = self._offers.changed(stand=fresh)
+        self._outdated = []
+        return cheapest(bid, self._offers, self._now, misses=self._outdated)
 
-
-def _suffices(provider: str, wants: dict[bytes, Proposal], facts: Facts) -> bool:
-    account = facts.account(provider)
-    need = sum((p.bid.need for p in wants.values()), Lanes()) + account.used
-    bonds = sum(p.terms.bond for p in wants.values())
-    return bonds <= account.free and all(p.offer.capacity.covers(need) for p in wants.values())
-
-
-def _crowded(bid: StandingBid, bids: Sequence[StandingBid], choices: dict[bytes, list[Proposal]], facts: Facts) -> bool:
-    own = [other for other in bids if other.bid.consumer == bid.bid.consumer and choices[other.id]]
-    if len(own) < 2 or not choices[bid.id]:
-        return False
-    dearest = sum(max(p.terms.deposit for p in choices[other.id]) for other in own)
-    same_seat = sum(other.bid.seat == bid.bid.seat for other in own) > 1
-    return same_seat or dearest > facts.account(bid.bid.consumer).free
+    def _take(self, proposal: Proposal, entry: Entry) -> None:
+        reserve(self._accounts, proposal)
+        self._outdated.append(entry)
+        self.proposals.append(proposal)

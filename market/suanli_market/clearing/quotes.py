@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from suanli_market.admission.papers import wish_of
 from suanli_market.clearing.book import View
 from suanli_market.clearing.conditions import StandingBid
-from suanli_market.clearing.explain import explain
-from suanli_market.clearing.matching import Proposal, ranked
+from suanli_market.clearing.explain import explain, explained
+from suanli_market.clearing.matching import Proposal
+from suanli_market.clearing.overlay import Overlay
+from suanli_market.clearing.search import hits
 from suanli_protocol import wire
 from suanli_protocol.documents import Constraints
 from suanli_protocol.lease import stake_down
@@ -21,7 +24,7 @@ OFFERS_MAX = 50
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best proposals, and how many offers were looked at and rejected."""
+    """The best proposals; of how many offers the rejections speak, those that would do among them."""
 
     proposals: tuple[Proposal, ...]
     considered: int
@@ -50,8 +53,9 @@ def quote(body: wire.QuoteRequest, view: View, *, decimals: int, symbol: str) ->
     paper = wire.paper_from_json(Bid, body.bid)
     wish = wish_of(Constraints.parse(body.constraints))
     bid = StandingBid.of(struct_hash(paper), 0, paper, wish)
-    rich = {**view.facts.accounts, paper.consumer: replace(view.facts.account(paper.consumer), free=2**96 - 1)}
-    facts = replace(view.facts, accounts=rich)
-    best = ranked(bid, view.offers, facts)[:OFFERS_MAX]
+    rich = replace(view.facts.account(paper.consumer), free=2**96 - 1)
+    facts = replace(view.facts, accounts=Overlay(view.facts.accounts, {paper.consumer: rich}))
+    best = islice(hits(bid, view.offers, facts), OFFERS_MAX)
+    proposals = tuple(Proposal(bid, hit.entry.offer, hit.terms) for hit in best)
     rejections = explain(bid, view.offers, facts, decimals=decimals, symbol=symbol)
-    return Found(tuple(best), len(view.offers), tuple(rejections))
+    return Found(proposals, explained(view.offers), tuple(rejections))

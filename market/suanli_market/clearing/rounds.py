@@ -19,9 +19,9 @@ from sqlmodel import Session, col, select
 from suanli_market.admission.log import head_at
 from suanli_market.clearing.book import Left, Proposed, Returned, View
 from suanli_market.clearing.conditions import StandingBid
-from suanli_market.clearing.explain import explain
+from suanli_market.clearing.explain import Allowance, explain, explained
 from suanli_market.clearing.keeper import Keeper
-from suanli_market.clearing.matching import Clearing, Policy, Proposal, contested
+from suanli_market.clearing.matching import Clearing, Policy, Proposal
 from suanli_market.events import note, now_ms
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, MatchRow, OfferRow, RoundRow
@@ -61,6 +61,7 @@ class Rounds:
         self._open_since: float | None = None  # when bids began to compete
         self._expiry_due = 0.0  # looking at every paper's time is not for every change
         self._judged: set[bytes] = set()  # waiting bids that a round has considered
+        self._allowance = Allowance()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
 
@@ -108,68 +109,73 @@ class Rounds:
             self._open_since = None
             return
         view = self._keeper.view()
-        bids = self._due(view)
-        if not bids:
+        if not view.waiting:
             return
         with self._store.read() as session:
             last = _last_round(session)
             seed = keccak256(_hash_of(last) + head_at(session, view.last_seq))
         view = view.seeded(seed)
-        clearing = self._policy.clear(bids, view.offers, view.facts)
+        clearing = self._due(self._policy.clear(view.waiting, view.offers, view.facts))
         self._judged &= {bid.id for bid in view.waiting}
         if not clearing.proposals and self._judged.issuperset(clearing.unmatched):
             return
-        self._commit(view, clearing, {bid.id: bid for bid in bids}, last)
+        self._commit(view, clearing, {bid.id: bid for bid in view.waiting}, last)
 
-    def _due(self, view: View) -> Sequence[StandingBid]:
-        """The bids to clear now: those without competition, and all once the round's time is over."""
-        competing = contested(view.waiting, view.offers, view.facts)
-        if not competing:
+    def _due(self, clearing: Clearing) -> Clearing:
+        """What is to be written now: bids without competition, and all once the round's time is over."""
+        if not clearing.competing:
             self._open_since = None
-            return view.waiting
+            return clearing
         now = time.monotonic()
         if self._open_since is None:
             self._open_since = now
         if now - self._open_since >= self._round_s:
             self._open_since = None
-            return view.waiting
-        return [bid for bid in view.waiting if bid.id not in competing]
+            return clearing
+        return clearing.without(clearing.competing)
 
     def _commit(self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None) -> None:
         """Writes the round; pending matches enter the book first, so that the chain's answer finds them there."""
         self._keeper.apply([Proposed(proposal) for proposal in clearing.proposals])
         try:
-            written = self._write(view, clearing, bids, last)
+            put_off = self._write(view, clearing, bids, last)
         except Exception:
             self._take_back(clearing)
             raise
-        if not written:
+        if put_off is None:
             self._take_back(clearing)
             return
         faults.reach("market.round.committed")
-        self._judged.update(clearing.unmatched)
+        self._judged.update(put_off.symmetric_difference(clearing.unmatched))
         if clearing.proposals:
             self._on_match()
 
     def _take_back(self, clearing: Clearing) -> None:
         self._keeper.apply([Returned(proposal.bid.id) for proposal in clearing.proposals])
 
-    def _write(self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None) -> bool:
-        """False if a matched bid was withdrawn meanwhile: the round is then computed anew."""
+    def _write(
+        self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None
+    ) -> set[bytes] | None:
+        """The unmatched bids whose reasons are put off; None, and nothing written, if a matched bid was withdrawn."""
         with self._store.write() as session:
             matched = [wire.to_hex(proposal.bid.id) for proposal in clearing.proposals]
             queued = session.exec(select(BidRow.id).where(col(BidRow.id).in_(matched), BidRow.state == "queued")).all()
             if len(queued) != len(matched):
-                return False
+                return None
             unjudged = self._unjudged(session, clearing.unmatched)
-            if not matched and not unjudged:
-                return True
+            rows = [row for row in unjudged if self._may_explain(view)]
+            put_off = {wire.from_hex(row.id) for row in unjudged if row not in rows}
+            if not matched and not rows:
+                return put_off
             number = last.number + 1 if last else 1
             self._add_round(session, view, clearing, number, last)
             self._add_matches(session, clearing.proposals, number)
-            for row in unjudged:
+            for row in rows:
                 self._explain_unmatched(session, view, row, bids[wire.from_hex(row.id)])
-            return True
+            return put_off
+
+    def _may_explain(self, view: View) -> bool:
+        return self._allowance.take(explained(view.offers), time.monotonic())
 
     def _unjudged(self, session: Session, unmatched: Sequence[bytes]) -> Sequence[BidRow]:
         ids = [wire.to_hex(id_) for id_ in unmatched]
@@ -226,7 +232,7 @@ class Rounds:
         rejections = self._rejections(view, bid)
         row.judged, row.rejections = True, json.dumps(rejections)
         session.add(row)
-        data = {"rejections": rejections, "considered": len(view.offers)}
+        data = {"rejections": rejections, "considered": explained(view.offers)}
         note(session, [row.consumer], "bid.unmatched", bid=row.id, data=data)
 
     def _rejections(self, view: View, bid: StandingBid) -> list[wire.Json]:
@@ -258,10 +264,12 @@ class Rounds:
 
     def _expire_bid(self, session: Session, view: View, row: BidRow, bid: StandingBid | None) -> None:
         fresh = replace(view, facts=replace(view.facts, now=row.valid_until - 1))
-        rejections = self._rejections(fresh, bid) if bid is not None else []
+        rejections: list[wire.Json] = json.loads(row.rejections)  # the last that were told
+        if bid is not None and self._may_explain(fresh):
+            rejections = self._rejections(fresh, bid)
         row.state, row.reason, row.rejections = "expired", "queue_timeout", json.dumps(rejections)
         session.add(row)
-        data = {"reason": row.reason, "rejections": rejections, "considered": len(view.offers)}
+        data = {"reason": row.reason, "rejections": rejections, "considered": explained(view.offers)}
         note(session, [row.consumer], "bid.expired", bid=row.id, data=data)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from suanli_market.clearing.book import View
-from suanli_market.clearing.conditions import Condition, StandingBid, failures, terms_of
+from suanli_market.clearing.conditions import StandingBid
+from suanli_market.clearing.overlay import Overlay
+from suanli_market.clearing.search import hits
 
 
 def least_deposit(bid: StandingBid, view: View) -> int | None:
@@ -11,12 +15,9 @@ def least_deposit(bid: StandingBid, view: View) -> int | None:
 
     None if some offer is feasible, or if money would not help.
     """
-    least: int | None = None
-    for offer in view.offers:
-        terms = terms_of(bid, offer)
-        failed = list(failures(bid, offer, terms, view.facts))
-        if not failed:
-            return None
-        if failed == [Condition.CONSUMER_FUNDS]:
-            least = terms.deposit if least is None else min(least, terms.deposit)
-    return least
+    consumer = view.facts.account(bid.bid.consumer)
+    rich = Overlay(view.facts.accounts, {bid.bid.consumer: replace(consumer, free=2**96 - 1)})
+    best = next(hits(bid, view.offers, replace(view.facts, accounts=rich), by_price=True), None)
+    if best is None or best.terms.deposit <= consumer.free:
+        return None
+    return best.terms.deposit

@@ -1,0 +1,114 @@
+"""One offer as the index keeps it: numbers of which more is always better for a bid, and marks that it may want. Pure.
+
+`marks` are bits: a part of the index has the marks of all its offers together. `tops` are integers: a part has the
+largest of each. What has to be small stands there with its sign turned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from zlib import crc32
+
+from suanli_market.clearing.conditions import Place, StandingBid, StandingOffer
+from suanli_protocol.lease import Account
+from suanli_protocol.units import BPS, MIB_PER_GIB, MILLI, SECONDS_PER_HOUR
+
+SCALE = MILLI * MIB_PER_GIB  # rates are compared in this fraction of a base unit, in which no lane needs rounding
+SPEND_SCALE = SCALE * SECONDS_PER_HOUR  # the same for rate × seconds against prices
+LANE_SCALES = (MIB_PER_GIB, MILLI, MIB_PER_GIB, MILLI)  # of one unit of need × price, to SCALE
+NO_LIMIT = 1 << 200  # above every sum of money in SPEND_SCALE
+
+_TRAITS_MASK = (1 << 64) - 1
+_LACKS = 64  # bits 64..127: traits that some offer lacks
+_ENVIRONMENTS = 128
+_PYTHON, _PYTHONS = 129, 64  # first bit, how many: names fall on bits by a hash, so a bit only says "perhaps"
+_ARCH, _ARCHS = 193, 16
+_REGION, _REGIONS = 209, 256
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """An offer with what a search compares, given its account. Never changed once made."""
+
+    id: int
+    keys: tuple[int, ...]
+    marks: int
+    tops: tuple[int, ...]
+    offer: StandingOffer
+
+    @classmethod
+    def of(cls, offer: StandingOffer, account: Account) -> Entry:
+        """The offer's entry while its account stands like this."""
+        id_ = int.from_bytes(offer.id, "big")
+        paper = offer.offer
+        marks = paper.traits | (~paper.traits & _TRAITS_MASK) << _LACKS | _place_marks(offer.place)
+        return cls(id_, _keys(offer, id_), marks, _tops(offer, account), offer)
+
+    def given(self, account: Account) -> Entry:
+        """The same offer, its account changed."""
+        return replace(self, tops=_tops(self.offer, account))
+
+
+def _keys(offer: StandingOffer, id_: int) -> tuple[int, ...]:
+    """What the index cuts by, one after the other: facts of the paper, which never change; the id is last."""
+    cpu, memory, accelerator, _ = offer.capacity.values
+    region = int.from_bytes(offer.place.region.encode(errors="surrogatepass")[:8].ljust(8, b"\0"), "big")
+    core, memory_gib, accelerator_price, _ = offer.prices.values
+    return (accelerator, core, cpu, region, memory_gib, accelerator_price, memory, offer.offer.traits, id_)
+
+
+def _tops(offer: StandingOffer, account: Account) -> tuple[int, ...]:
+    """Free lanes, prices, last second, shortest and longest lease, window, the largest price that can be bonded."""
+    paper = offer.offer
+    cpu, memory, accelerator, disk = (offer.capacity - account.used).values
+    if account.counter != paper.counter:  # withdrawn on the chain: it serves nothing
+        cpu = memory = accelerator = disk = -1
+    core, memory_gib, accelerator_price, disk_gib = offer.prices.values
+    bondable = ((account.free + 1) * BPS - 1) // paper.bond_bps * SPEND_SCALE if paper.bond_bps else NO_LIMIT
+    return (
+        cpu,
+        memory,
+        accelerator,
+        disk,
+        -core,
+        -memory_gib,
+        -accelerator_price,
+        -disk_gib,
+        paper.valid_until,
+        -paper.min_seconds,
+        -paper.max_seconds,
+        paper.max_window,
+        bondable,
+    )
+
+
+def marks_wanted(bid: StandingBid) -> tuple[int, int]:
+    """The marks that an offer must all have, and those of which it must have one (0: no matter)."""
+    wish = bid.wish
+    wanted = bid.bid.needs | bid.bid.refuses << _LACKS
+    if wish.environments:
+        wanted |= 1 << _ENVIRONMENTS
+    if wish.python:
+        wanted |= _bit(wish.python, _PYTHON, _PYTHONS)
+    if wish.arch:
+        wanted |= _bit(wish.arch, _ARCH, _ARCHS)
+    regions = 0
+    for region in wish.regions:
+        regions |= _bit(region, _REGION, _REGIONS)
+    return wanted, regions
+
+
+@lru_cache(maxsize=4096)
+def _place_marks(place: Place) -> int:
+    marks = _bit(place.arch, _ARCH, _ARCHS) | place.environments << _ENVIRONMENTS
+    for python in place.pythons:
+        marks |= _bit(python, _PYTHON, _PYTHONS)
+    words = place.region.split("-")
+    for count in range(1, len(words) + 1):  # CN-GD lies in CN-GD and in CN
+        marks |= _bit("-".join(words[:count]), _REGION, _REGIONS)
+    return marks
+
+
+def _bit(name: str, first: int, count: int) -> int:
+    return 1 << first + crc32(name.encode(errors="surrogatepass")) % count

@@ -1,0 +1,39 @@
+"""Accounts over accounts: what differs for a while, before what is known. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+
+from suanli_protocol.lease import Account
+
+
+class Overlay(MutableMapping[str, Account]):
+    """The known accounts, which stay as they are, with changes of its own on top; nothing can be taken out."""
+
+    __slots__ = ("_base", "_top")
+
+    def __init__(self, base: Mapping[str, Account], top: Mapping[str, Account] | None = None) -> None:
+        self._base = base
+        self._top = dict(top or {})
+
+    def __getitem__(self, address: str) -> Account:
+        found = self._top.get(address)
+        return self._base[address] if found is None else found
+
+    def get(self, address: str, default: Account | None = None) -> Account | None:  # type: ignore[override]
+        """Without the detour of Mapping.get, which costs an exception for each unknown account."""
+        found = self._top.get(address)
+        return self._base.get(address, default) if found is None else found
+
+    def __setitem__(self, address: str, account: Account) -> None:
+        self._top[address] = account
+
+    def __delitem__(self, address: str) -> None:
+        raise TypeError("an account cannot be taken out of an overlay")
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._top
+        yield from (address for address in self._base if address not in self._top)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
