@@ -1,0 +1,121 @@
+"""A devnet that is reorganised, and that can be killed and comes back as its last dump has it.
+
+It mines one block a second, as a chain does, and keeps the transactions of blocks that a reorganisation takes out: a
+real chain's nodes would offer them again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deep.services import Service
+from support.devnet import CHAIN_ID, anvil_path, call, free_port
+
+START_S = 30.0
+DUMP_S = 1
+SETUP_S = 120
+
+
+class Devnet:
+    """Anvil with a state file. `block_s` 0: a block for each transaction, at once."""
+
+    def __init__(self, folder: Path, *, block_s: int = 1) -> None:
+        self.state, self._good = folder / "chain.json", folder / "chain.good.json"
+        self.block_s = block_s
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [str(anvil_path()), "--silent", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--chain-id", str(CHAIN_ID), "--hardfork", "osaka"]
+        command += ["--state", str(self.state), "--state-interval", str(DUMP_S)]
+        self._command = command
+        slow = [*command, "--timestamp", str(int(time.time()) - SETUP_S)]  # each block of the setup adds a second
+        self.service = Service("anvil", slow, {}, folder)
+
+    def start(self) -> None:
+        """Runs it, from its last dump if there is one."""
+        self.service.start()
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError, ValueError):
+                call(self.url, "eth_chainId")
+                if self.service.lives > 1:
+                    self.keep_time()
+                return
+            time.sleep(0.05)
+        raise TimeoutError("the devnet does not answer")
+
+    def keep_time(self) -> None:
+        """The setup is over: the chain's clock is everybody's, and blocks come at their time."""
+        self.service.command = self._command
+        self.rpc("evm_setTime", int(time.time()))
+        if self.block_s:
+            self.rpc("evm_setAutomine", False)
+            self.rpc("evm_setIntervalMining", self.block_s)
+
+    def rpc(self, method: str, *params: object) -> Any:
+        """One JSON-RPC request."""
+        return call(self.url, method, *params)
+
+    def height(self) -> int:
+        """The number of the newest block."""
+        return int(self.rpc("eth_blockNumber"), 16)
+
+    def wait_dumped(self) -> None:
+        """Until everything up to now is in a dump."""
+        height, deadline = self.height(), time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if _height_of(self.state) >= height:
+                shutil.copy(self.state, self._good)
+                return
+            time.sleep(0.2)
+        raise TimeoutError("the devnet writes no dump")
+
+    def kill(self) -> int:
+        """kill -9; the number of blocks that are gone. A dump that was half written is replaced by the one before."""
+        with suppress(OSError):
+            if _height_of(self.state) >= 0:
+                shutil.copy(self.state, self._good.with_suffix(".new"))
+                self._good.with_suffix(".new").replace(self._good)
+        height = self.height()
+        self.service.kill()
+        self.service.noticed_dead()
+        kept = _height_of(self.state)
+        if kept < 0:
+            shutil.copy(self._good, self.state)
+            kept = _height_of(self.state)
+        return height - kept
+
+    def reorganise(self, depth: int, *, forget: frozenset[str] = frozenset()) -> int:
+        """Replaces the newest blocks; their transactions come again but for those of the senders to `forget`.
+
+        The number of transactions that were taken out.
+        """
+        height = self.height()
+        depth = min(depth, height - 1)
+        taken = [
+            (transaction["from"].lower(), self.rpc("eth_getRawTransactionByHash", transaction["hash"]))
+            for number in range(height - depth + 1, height + 1)
+            for transaction in self.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]
+        ]
+        self.rpc("anvil_reorg", depth, [])
+        for sender, raw in taken:
+            if sender not in forget:
+                with suppress(RuntimeError):  # one that does not hold on the new blocks
+                    self.rpc("eth_sendRawTransaction", raw)
+        return len(taken)
+
+
+def _height_of(state: Path) -> int:
+    """The height that a dump holds, or -1 if it is no whole dump."""
+    try:
+        data = json.loads(state.read_bytes())
+        return int(str(data["best_block_number"]), 0)
+    except (OSError, ValueError, KeyError):
+        return -1
