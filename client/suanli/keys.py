@@ -30,7 +30,7 @@ def address(config: Config) -> str:
     return keystore.address(keystore_path(config))
 
 
-def password(config: Config, *, confirm: bool = False) -> str:
+def password(config: Config, *, confirm: bool = False, prompt: str = "Password") -> str:
     """The password: from the password file, else asked for on a terminal."""
     from suanli_protocol import keystore
 
@@ -44,7 +44,7 @@ def password(config: Config, *, confirm: bool = False) -> str:
         )
     import click
 
-    text: str = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
+    text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return text
 
 

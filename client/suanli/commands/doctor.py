@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from suanli.commands.connection import connection_options, open_client
@@ -11,11 +13,15 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "failed": ("FAIL
 
 
 @click.command()
+@click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="Also write a file to send to others.")
 @connection_options
 @output_options
 @click.pass_context
-def doctor(ctx: click.Context) -> None:
-    """Check key, chain, escrow, market, clock, money and disk. Exits with 2 if something is broken."""
+def doctor(ctx: click.Context, bundle: Path | None) -> None:
+    """Check key, chain, escrow, market, clock, money and disk. Exits with 2 if something is broken.
+
+    The bundle holds findings, versions, settings and how far your jobs are; no key, password, command, file or log.
+    """
     from suanli.doctor import Finding, examine, to_json
 
     console: Console = ctx.obj
@@ -25,6 +31,11 @@ def doctor(ctx: click.Context) -> None:
             findings.append(finding)
             if not console.json:
                 _print(finding)
+        if bundle is not None:
+            from suanli import support_bundle
+
+            support_bundle.write(bundle, client.config, findings, [handle.record for handle in client.jobs()])
+            console.note(f"\nWritten to {bundle}: read it before you send it.")
     if console.json:
         console.dump(to_json(findings))
     ctx.exit(2 if any(finding.state == "failed" for finding in findings) else 0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from suanli.commands.connection import connection_options, load_config, open_client
+from suanli.files import write_atomically
 from suanli.terminal.console import Console, output_options
 from suanli_protocol.errors import FundsError, UnusableKeyError, UsageError
 
@@ -71,19 +72,27 @@ def _must_be_free(path: Path) -> None:
     "--from",
     "source",
     type=click.Path(path_type=Path),
-    help="A 0600 file with the secret in hex.",
+    help="A 0600 file: an encrypted key file, or the secret in hex.",
 )
 @connection_options
 @output_options
 @click.pass_obj
 def import_(console: Console, source: Path | None) -> None:
-    """Take over an existing secret key (64 hex digits), from a file or typed unseen; never from the command line."""
+    """Take over an existing key: an encrypted key file (version 3), or a secret of 64 hex digits.
+
+    From a file or typed unseen; never from the command line. An encrypted file keeps its password.
+    """
     from suanli import keys
     from suanli_protocol import keystore
 
     config = load_config()
     path = _place(config)
     _must_be_free(path)
+    if source is not None and keystore.read_password(source).lstrip().startswith("{"):
+        signer = keystore.load(source, keys.password(config, prompt=f"Password of {source}"))
+        write_atomically(path, source.read_bytes())
+        _made(console, path, signer.address)
+        return
     secret = _secret(source)
     signer = keystore.create(path, keys.password(config, confirm=True), secret=secret)
     _made(console, path, signer.address)
@@ -106,6 +115,30 @@ def _secret(source: Path | None) -> bytes:
     if len(secret) != 32:
         raise UnusableKeyError("that is no secret key", hint="64 hex digits are wanted")
     return secret
+
+
+@wallet.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; else it is printed.")
+@connection_options
+@output_options
+@click.pass_obj
+def export(console: Console, output: Path | None) -> None:
+    """Copy your key file as it is: encrypted (version 3), opened by its password alone. The bare key never leaves."""
+    from suanli import keys
+    from suanli_protocol import keystore
+
+    path = keys.keystore_path(load_config())
+    address, content = keystore.address(path), path.read_bytes()
+    if output is None:
+        console.data(content.decode().strip())
+        return
+    _must_be_free(output)
+    write_atomically(output, content)
+    if console.json:
+        console.dump({"address": address, "keystore": str(output)})
+        return
+    console.data(address)
+    console.note(f"Its encrypted key lies in {output}. Keep the password apart from it.")
 
 
 @wallet.command()
