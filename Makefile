@@ -11,7 +11,7 @@ DIGITS := examples/digits
 WORKERS ?= 4# of the tests with real processes, which mostly wait for each other
 MINUTES ?= 10
 
-.PHONY: help demo test check format solidity-test bench deep generate lock clean setup sandbox
+.PHONY: help demo test check format solidity-test process-test bench deep generate lock clean setup sandbox
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,10 @@ help: ## This list
 demo: setup sandbox .cache/wheels/.complete ## Set up, start a devnet, a market and two providers, run a real job, audit it
 	@$(BIN)/suanli demo run --wheels .cache/wheels $(DIGITS)/job.yaml
 
-test: check solidity-test sandbox .cache/wheels/.complete ## Everything: check, Solidity with fuzzing, then real chain, market, nodes, client
+test: check sandbox .cache/wheels/.complete ## Everything: check, Solidity with fuzzing, real chain, market, nodes, client
+	@$(MAKE) --no-print-directory -j2 solidity-test process-test
+
+process-test: setup # What starts processes, and what compares Python with Solidity
 	$(BIN)/pytest -n $(WORKERS) --durations=10 tests/contract tests/parity tests/e2e
 
 check: setup ## Under two minutes: format, lint, types, import rules, generated files, unit and property tests
