@@ -117,7 +117,7 @@ class Network:
     def check_clock(self, window: int) -> None:
         """ConfigurationError if this machine's clock and the chain's or market's are a tenth of the window apart."""
         now = time.time()
-        apart = max(self.chain.block("latest").timestamp - now, abs(self.market.info().time / 1000 - now))
+        apart = max(self.chain.block("latest").timestamp - now, abs(self.market.clock() - time.time()))
         if apart > max(2, window / 10):
             raise ConfigurationError(
                 f"this machine's clock is {apart:.0f} s off the chain or market, more than a tenth of the window",

@@ -91,6 +91,10 @@ class MarketClient:
             self._info = self._get("/v1/market", wire.MarketInfo)
         return self._info
 
+    def clock(self) -> float:
+        """The market's clock at this moment, in seconds of Unix UTC."""
+        return self._get("/v1/market", wire.MarketInfo).time / 1000
+
     @property
     def domain(self) -> Domain:
         """The signing domain that the market works under. Callers pin it against their own configuration."""
