@@ -27,6 +27,7 @@ from suanli.network import Network, window_of
 from suanli.plan import ANYTHING, Draft, Money, Plan, bid_of, draft, limited, no_match, read_choices, settle_limits
 from suanli.session import agreement as agreements
 from suanli.session.direct import is_direct
+from suanli.session.moving import Tell
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import FundsError, NotFoundError, UsageError
@@ -67,6 +68,7 @@ class Client:
         self._unlocking: keys.Unlocking | None = None
         self._given = signer
         self.on_notice: Callable[[str], None] = lambda _: None
+        self.on_progress: Tell = lambda _: None  # of packing, in bytes
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +122,7 @@ class Client:
 
         With chain, escrow and key set, market and chain are pinned against each other and the free money is looked at.
         """
-        item = draft(job)
+        item = draft(job, tell=self.on_progress)
         if not self._has_chain:
             info = self.network.info
             return self._quote(item, info, window_of(info, is_devnet=True, wanted=window), None)

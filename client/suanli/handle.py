@@ -15,6 +15,7 @@ from suanli.jobs.record import Record
 from suanli.session import tombstone, transfer
 from suanli.session.direct import is_direct
 from suanli.session.joblog import for_terminal, read_log_file
+from suanli.session.moving import Moving
 from suanli.session.outcome import is_ended, status_of
 from suanli.session.progress import Silent, Watcher
 from suanli.session.session import Goal, Session, is_sent, is_settled
@@ -65,8 +66,9 @@ class Outputs:
         folder = client.store.folder(record.id)
         signer = client.signer
         market = client.network_of(self._handle.record).market
+        moving = Moving(client.on_progress, "downloading outputs", evidence.outputs.sealed_size)
         archive = transfer.fetch_outputs(
-            lambda slot: market.get_blob(lease, slot), evidence.outputs, signer, lease, folder
+            lambda slot: moving.through(market.get_blob(lease, slot)), evidence.outputs, signer, lease, folder
         )
         files = transfer.unpack_outputs(archive, evidence.outputs, Path(to), only=only)
         if only and not files:

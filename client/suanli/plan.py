@@ -17,6 +17,7 @@ from suanli.files import data_home, private_dir
 from suanli.jobs import bundle
 from suanli.jobs.bundle import Bundle
 from suanli.jobs.job import Job
+from suanli.session.moving import Tell
 from suanli_protocol import wire
 from suanli_protocol.documents import (
     Command,
@@ -67,11 +68,11 @@ class Draft:
         )
 
 
-def draft(job: Job, *, pack: bool = True) -> Draft:
-    """Packs what travels and writes the constraints."""
+def draft(job: Job, *, pack: bool = True, tell: Tell | None = None) -> Draft:
+    """Packs what travels and writes the constraints; `tell` hears how far the packing is."""
     root = private_dir(data_home() / "drafts")
     folder = tempfile.TemporaryDirectory(prefix="draft-", dir=root)
-    packed = bundle.build(job, Path(folder.name) / "inputs.tar") if pack else Bundle()
+    packed = bundle.build(job, Path(folder.name) / "inputs.tar", tell=tell) if pack else Bundle()
     constraints = Constraints(
         salt=new_salt(),
         regions=job.regions,

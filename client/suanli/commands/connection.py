@@ -55,6 +55,7 @@ def load_config() -> Config:
 def open_client(console: Console, *, market: str | None = None) -> Iterator[Client]:
     """The client of this command, of the given market (or node) if one is given; closed at the end."""
     from suanli.client import Client
+    from suanli.terminal.progressline import ProgressLine
 
     given = flags()
     with Client(
@@ -65,4 +66,9 @@ def open_client(console: Console, *, market: str | None = None) -> Iterator[Clie
         password_file=given.get("password_file"),
     ) as client:
         client.on_notice = console.warn
-        yield client
+        line = ProgressLine(console)
+        client.on_progress = line.show
+        try:
+            yield client
+        finally:
+            line.clear()

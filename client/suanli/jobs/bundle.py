@@ -12,10 +12,11 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from suanli.jobs.job import Job
 from suanli.jobs.requirements import read_hashed
+from suanli.session.moving import Counted, Moving, Tell
 from suanli_protocol.documents import ArchiveManifest, PythonEnvironment, hex32, sha256
 from suanli_protocol.errors import NotFoundError, UsageError
 from suanli_protocol.units import format_bytes
@@ -49,8 +50,11 @@ class Bundle:
     mounts: tuple[str, ...] = ()
 
 
-def build(job: Job, into: Path, *, limit: int = BYTES_MAX) -> Bundle:
-    """Packs what the job names into the file `into`; UsageError or NotFoundError names the path that is wrong."""
+def build(job: Job, into: Path, *, limit: int = BYTES_MAX, tell: Tell | None = None) -> Bundle:
+    """Packs what the job names into the file `into`; UsageError or NotFoundError names the path that is wrong.
+
+    `tell` hears how far it is.
+    """
     from suanli_protocol.archive import Source, pack
 
     requirements = read_hashed(job.requirements) if job.requirements is not None else None
@@ -62,7 +66,8 @@ def build(job: Job, into: Path, *, limit: int = BYTES_MAX) -> Bundle:
     if requirements is not None:
         sources.append(Source("requirements.txt", requirements, 0o644))
     with into.open("wb") as out:
-        manifest = pack(sources, out)
+        moving = Moving(tell or (lambda _: None), "packing", sum(member.size for member in members))
+        manifest = pack(sources, cast(BinaryIO, Counted(out, moving)))
     if manifest.size > limit:
         into.unlink()
         raise _too_large(manifest.size, limit)

@@ -9,6 +9,7 @@ from suanli.jobs.record import Record
 from suanli.jobs.store import Store
 from suanli.network import Network
 from suanli.plan import Money
+from suanli.session.moving import Moving
 from suanli.session.progress import Change, Watcher
 from suanli_protocol.signing import Signer
 
@@ -50,6 +51,10 @@ class Desk:
         if key not in self._said:
             self._said.add(key)
             self.tell(kind, text, **figures)
+
+    def moving(self, what: str, total: int) -> Moving:
+        """A counter of bytes whose progress the watcher is told."""
+        return Moving(lambda change: self.watcher.changed(self.record, change), what, total)
 
     def forget(self, key: str) -> None:
         """What was said once may be said again."""

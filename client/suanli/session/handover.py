@@ -111,7 +111,8 @@ def hand_over(desk: Desk, agreement: Agreement) -> None:
         else:
             transfer.seal_archive(folder / "inputs.tar", agreement.encryption_key, agreement.id, sealed)
         faults.reach(f"client.{slot}.sealed")
-        transfer.upload(desk.market, desk.domain, agreement.id, slot, sealed)
+        moving = desk.moving(f"uploading {slot}", sealed.stat().st_size)
+        transfer.upload(desk.market, desk.domain, agreement.id, slot, sealed, moving)
         faults.reach(f"client.{slot}.uploaded")
         sizes[slot] = sealed.stat().st_size
         desk.save(delivered=[*record.delivered, slot])

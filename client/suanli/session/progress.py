@@ -15,7 +15,7 @@ class Change:
     """One step of a job: `text` is a line for a person, `figures` the same for programs.
 
     Kinds: queued, unmatched, leased, checked, sent, starting, running, succeeded, failed, cancelled, received, signed,
-    stopped, settled; and notice, for anything else that a person should know.
+    stopped, settled; progress, in bytes, of long work; and notice, for anything else that a person should know.
     """
 
     kind: str

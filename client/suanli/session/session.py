@@ -245,7 +245,9 @@ class Session:
         elif view.state == "refused":
             handover.end_unleased(self._desk, Phase.FAILED, "refused", view.reason or _why(view))
         elif view.rejections:
-            self._desk.tell_once("unmatched", "unmatched", f"no offer fits yet: {_why(view)}")
+            found = [item.to_json() for item in view.rejections]
+            why = _why(view)
+            self._desk.tell_once(f"unmatched:{why}", "unmatched", f"no offer fits yet: {why}", rejections=found)
 
     # The lease
 

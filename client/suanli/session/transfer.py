@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suanli.files import shorten_home, write_atomically
+from suanli.session.moving import Counted, Moving
 from suanli_protocol import wire
 from suanli_protocol.archive import UnpackLimits, unpack
 from suanli_protocol.documents import OutputFile, Outputs, hex32
@@ -45,13 +46,15 @@ def seal_archive(archive: Path, recipient: bytes, lease: bytes, into: Path) -> P
     return into
 
 
-def upload(market: MarketClient, domain: Domain, lease: bytes, slot: str, sealed: Path) -> Delivered:
+def upload(
+    market: MarketClient, domain: Domain, lease: bytes, slot: str, sealed: Path, moving: Moving | None = None
+) -> Delivered:
     """Uploads a sealed file and returns the relay's word for it; IntegrityError if it signed for other bytes."""
     size = sealed.stat().st_size
     with sealed.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
         file.seek(0)
-        view = market.put_blob(lease, slot, file, size)
+        view = market.put_blob(lease, slot, Counted(file, moving) if moving is not None else file, size)
     delivered = wire.paper_from_json(Delivered, view.delivered)
     address = market.info().address
     verify(domain, delivered, wire.from_hex(view.signature or "0x", size=64, name="signature"), address)

@@ -12,6 +12,7 @@ from suanli.jobs.record import Record
 from suanli.session.joblog import for_terminal
 from suanli.session.progress import Change
 from suanli.terminal.console import Console, style
+from suanli.terminal.progressline import ProgressLine
 from suanli_protocol.documents import LogLine
 
 _COLOURS = {"succeeded": "green", "settled": "green", "failed": "red", "cancelled": "yellow", "notice": "yellow"}
@@ -25,6 +26,7 @@ class Screen:
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._at_line_start = True
+        self._progress = ProgressLine(console)
 
     def changed(self, record: Record, change: Change) -> None:
         """One aligned line a step."""
@@ -32,6 +34,9 @@ class Screen:
             self._line({"kind": change.kind, "job": record.id, "at": change.at, "text": change.text, **change.figures})
             return
         if not self._phases or self._console.quiet:
+            return
+        if change.kind == "progress":
+            self._progress.show(change)
             return
         with self._lock:
             self._fresh_line()
@@ -57,6 +62,7 @@ class Screen:
         is_error = line.source == "stderr" or self._console.json
         stream = sys.stderr if is_error else sys.stdout
         with self._lock:
+            self._progress.clear()
             if stream.isatty():
                 stream.write(for_terminal(line.content))
             else:
@@ -73,6 +79,7 @@ class Screen:
             sys.stderr.flush()
 
     def _fresh_line(self) -> None:
+        self._progress.clear()
         if not self._at_line_start:
             sys.stderr.write("\n")
             self._at_line_start = True
