@@ -46,6 +46,7 @@ def an_offer_of(random: Random) -> StandingOffer:
         bond_bps=random.choice((0, 1000, 2500)),
         max_window=random.choice((300, 3600)),
         counter=random.choice((0, 0, 0, 0, 1)),
+        arbiter=random.choice((BID.arbiter, BID.arbiter, BID.arbiter, PROVIDERS[1])),
     )
     region = random.choice(("", "CN", "CN-GD", "CN-GD-1", "CNX", "US-CA", "US-NY"))
     pythons = random.choice(((), ("3.11",), ("3.11", "3.12")))
@@ -132,7 +133,7 @@ def test_what_is_found_after_changes(seed: int, steps: int, ascending: bool) -> 
         book.touch(moved)
         book.settle({address: accounts.get(address, Account()) for address in book.stale})
         if step % 10 == 0:
-            facts = Facts(NOW, MARKET, {**accounts, **book.accounts()}, random.randbytes(32))
+            facts = Facts(NOW, MARKET, {**accounts, **book.accounts({})}, random.randbytes(32))
             views.append((book.index, list(offers.values()), facts))
     for view in views:  # also those from before later changes
         agree(*view, random)

@@ -11,6 +11,7 @@ from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer
 from suanli_market.clearing.entry import Entry
 from suanli_market.clearing.index import Index
 from suanli_market.clearing.matching import Proposal, reserve
+from suanli_market.clearing.overlay import EMPTY, Ledger
 from suanli_protocol.lease import Account
 
 
@@ -80,8 +81,7 @@ class Book:
     by_party: Counter[str] = field(default_factory=Counter)
     stale: set[str] = field(default_factory=set)  # accounts of the book to be brought by `settle`
     index: Index = field(default_factory=Index)
-    _accounts: dict[str, Account] = field(default_factory=dict)
-    _lent: bool = False  # a view has the accounts: they are copied before they change
+    _accounts: Ledger = field(default_factory=Ledger)
     _of_provider: dict[str, set[bytes]] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
@@ -125,7 +125,7 @@ class Book:
                     self.by_party[provider] += 1
                 self.stale.add(provider)
                 self._of_provider.setdefault(provider, set()).add(paper.id)
-                self.offers[paper.id] = Entry.of(paper, self._accounts.get(provider, Account()))
+                self.offers[paper.id] = Entry.of(paper, self._accounts[provider])
                 return (paper.id,)
             case StandingBid():
                 if paper.id not in self.bids:
@@ -166,33 +166,25 @@ class Book:
     def settle(self, accounts: Mapping[str, Account]) -> None:
         """Brings the chain's facts of some accounts, less what pending matches will lock."""
         left = self.less_pending(accounts)
-        news = {address: left[address] if address in self.by_party else None for address in left}
-        news = {address: account for address, account in news.items() if account != self._accounts.get(address)}
-        if news and self._lent:
-            self._accounts, self._lent = dict(self._accounts), False
-        for address, account in news.items():
-            if account is None:
-                del self._accounts[address]
-            else:
-                self._accounts[address] = account
+        known = {address: account if address in self.by_party else EMPTY for address, account in left.items()}
+        news = {address: account for address, account in known.items() if account != self._accounts[address]}
+        self._accounts.update(news)
         self._follow(news)
         self.stale.difference_update(left)
 
-    def _follow(self, news: Mapping[str, Account | None]) -> None:
+    def _follow(self, news: Mapping[str, Account]) -> None:
         """Has the index show these accounts' offers as the accounts are now."""
         moved = [
             self.offers[id_].given(account)
             for address, account in news.items()
-            if account is not None
             for id_ in self._of_provider.get(address, ())
         ]
         self.offers.update((entry.offer.id, entry) for entry in moved)
         self.index = self.index.changed(stand=moved)
 
-    def accounts(self) -> Mapping[str, Account]:
-        """The accounts of the book, less what pending matches will lock; what is handed out does not change."""
-        self._lent = True
-        return self._accounts
+    def accounts(self, others: Mapping[str, Account]) -> Mapping[str, Account]:
+        """The accounts of the book and (by the chain) others, less what pending matches will lock; it stays so."""
+        return self._accounts.view(self.less_pending(others))
 
     def count(self, party: str) -> tuple[int, int]:
         """How many papers are open: by the party, in all."""
@@ -207,7 +199,7 @@ class Book:
     def expired(self, now: int) -> tuple[list[bytes], list[bytes]]:
         """The offers and the bids (but pending ones) whose time is over."""
         offers = [id_ for id_, entry in self.offers.items() if entry.offer.offer.valid_until <= now]
-        bids = [bid.id for bid in self.bids.values() if bid.bid.valid_until <= now and bid.id not in self.pending]
+        bids = [bid.id for bid in self.bids.values() if bid.leaves_at <= now and bid.id not in self.pending]
         return offers, bids
 
     def less_pending(self, accounts: Mapping[str, Account]) -> dict[str, Account]:

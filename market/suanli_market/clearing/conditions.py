@@ -20,6 +20,7 @@ class Condition(StrEnum):
     EXPIRED = "expired"  # the offer's time is over
     WITHDRAWN = "counter"  # the account's counter killed the offer
     MARKET = "market"
+    ARBITER = "arbiter"
     PARTY = "party"
     REGION = "region"
     ARCH = "arch"
@@ -83,18 +84,26 @@ class StandingOffer:
 
 @dataclass(frozen=True, slots=True)
 class StandingBid:
-    """A bid in the book: its paper, its struct hash, its wish, its line in the admission log."""
+    """A bid in the book: its paper, its struct hash, its wish, its line in the admission log.
+
+    `budget` is what earlier attempts left of the paper's; the bid leaves the book at `leaves_at` (seconds).
+    """
 
     id: bytes
     seq: int
     bid: Bid
     wish: Wish
     need: Lanes
+    budget: int
+    leaves_at: int
 
     @classmethod
-    def of(cls, id_: bytes, seq: int, bid: Bid, wish: Wish) -> StandingBid:
+    def of(
+        cls, id_: bytes, seq: int, bid: Bid, wish: Wish, *, spent: int = 0, leaves_at: int | None = None
+    ) -> StandingBid:
         """Unpacks the words once, when the bid enters the book."""
-        return cls(id_, seq, bid, wish, Lanes.unpack(bid.need))
+        leaves_at = bid.valid_until if leaves_at is None else min(leaves_at, bid.valid_until)
+        return cls(id_, seq, bid, wish, Lanes.unpack(bid.need), bid.budget - spent, leaves_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ def failures(bid: StandingBid, offer: StandingOffer, terms: Terms, facts: Facts)
     yield from _place_failures(bid.wish, offer.place)
     yield from _trait_failures(bid.bid, offer.offer)
     yield from _size_failures(bid.need, offer.capacity)
-    yield from _limit_failures(bid.bid, offer.offer, terms)
+    yield from _limit_failures(bid.bid, offer.offer, terms, bid.budget)
     yield from _supply_failures(bid, offer, terms, facts)
 
 
@@ -157,6 +166,8 @@ def _paper_failures(bid: StandingBid, offer: StandingOffer, facts: Facts) -> Ite
         yield Condition.WITHDRAWN
     if offer.offer.market not in (ZERO_ADDRESS, facts.market):
         yield Condition.MARKET
+    if offer.offer.arbiter != bid.bid.arbiter:
+        yield Condition.ARBITER
     if offer.offer.provider == bid.bid.consumer:
         yield Condition.PARTY
 
@@ -190,14 +201,14 @@ def _size_failures(need: Lanes, capacity: Lanes) -> Iterator[Condition]:
             yield condition
 
 
-def _limit_failures(bid: Bid, offer: Offer, terms: Terms) -> Iterator[Condition]:
+def _limit_failures(bid: Bid, offer: Offer, terms: Terms, budget: int) -> Iterator[Condition]:
     if terms.seconds == 0 or terms.seconds < offer.min_seconds:
         yield Condition.SECONDS
     if bid.window > offer.max_window:
         yield Condition.WINDOW
     if terms.rate > bid.max_rate:
         yield Condition.RATE
-    if terms.price + terms.fee > bid.budget:
+    if terms.price + terms.fee > budget:
         yield Condition.BUDGET
 
 

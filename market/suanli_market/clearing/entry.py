@@ -24,7 +24,8 @@ _LACKS = 64  # bits 64..127: traits that some offer lacks
 _ENVIRONMENTS = 128
 _PYTHON, _PYTHONS = 129, 64  # first bit, how many: names fall on bits by a hash, so a bit only says "perhaps"
 _ARCH, _ARCHS = 193, 16
-_REGION, _REGIONS = 209, 256
+_ARBITER, _ARBITERS = 209, 32
+_REGION, _REGIONS = 241, 256
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,7 @@ class Entry:
         id_ = int.from_bytes(offer.id, "big")
         paper = offer.offer
         marks = paper.traits | (~paper.traits & _TRAITS_MASK) << _LACKS | _place_marks(offer.place)
+        marks |= _bit(paper.arbiter, _ARBITER, _ARBITERS)
         return cls(id_, _keys(offer, id_), marks, _tops(offer, account), offer)
 
     def given(self, account: Account) -> Entry:
@@ -86,7 +88,7 @@ def _tops(offer: StandingOffer, account: Account) -> tuple[int, ...]:
 def marks_wanted(bid: StandingBid) -> tuple[int, int]:
     """The marks that an offer must all have, and those of which it must have one (0: no matter)."""
     wish = bid.wish
-    wanted = bid.bid.needs | bid.bid.refuses << _LACKS
+    wanted = bid.bid.needs | bid.bid.refuses << _LACKS | _bit(bid.bid.arbiter, _ARBITER, _ARBITERS)
     if wish.environments:
         wanted |= 1 << _ENVIRONMENTS
     if wish.python:

@@ -15,6 +15,7 @@ _DETAILS = {
     Condition.EXPIRED: "have expired",
     Condition.WITHDRAWN: "were withdrawn on the chain",
     Condition.MARKET: "are for another market",
+    Condition.ARBITER: "name another arbiter",
     Condition.PARTY: "are your own",
     Condition.REGION: "are outside your regions",
     Condition.ARCH: "have another processor architecture",

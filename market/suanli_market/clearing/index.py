@@ -164,7 +164,7 @@ def _leaf(found: list[Entry]) -> Leaf:
 def _fork(low: Part, high: Part, cut: Cut, planned: int) -> Fork:
     return Fork(
         low.marks | high.marks,
-        tuple(map(max, low.tops, high.tops)),
+        tuple([ours if ours > theirs else theirs for ours, theirs in zip(low.tops, high.tops, strict=True)]),
         low.size + high.size,
         (low.height if low.height > high.height else high.height) + 1,
         (low, high),

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from suanli_market.chain.accounts import Accounts
 from suanli_market.clearing.book import Book, Change, Proposed, View
 from suanli_market.clearing.conditions import Facts
-from suanli_market.clearing.overlay import Overlay
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.escrow import Block
 
@@ -40,6 +39,15 @@ class Keeper:
             self._book.apply_all(changes)
         if news:
             self.changed.set()
+
+    def replace(self, changes: Sequence[Change], *, last_seq: int) -> None:
+        """Puts a new book in place of the old one."""
+        with self._lock:
+            self._book = Book()
+            self._last_seq = max(self._last_seq, last_seq)
+            self._chain_version += 1
+            self._book.apply_all(changes)
+        self.changed.set()
 
     def advance(self, block: Block, touched: set[str] | None, changes: Iterable[Change]) -> None:
         """Folds a step of the chain in: its changes and the accounts that it touched, at once."""
@@ -75,7 +83,7 @@ class Keeper:
                 self._book.settle(read)
                 if self._book.stale:  # papers of other accounts entered meanwhile
                     continue
-                accounts = Overlay(self._book.accounts(), self._book.less_pending({p: read[p] for p in parties}))
+                accounts = self._book.accounts({party: read[party] for party in parties})
                 facts = Facts(self.now(), self._market, accounts)
                 return View(self._book.index, self._book.waiting(), facts, self._last_seq)
 

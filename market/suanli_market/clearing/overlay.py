@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, MutableMapping
 
 from suanli_protocol.lease import Account
 
+EMPTY = Account()
+TOP_MAX = 1000  # changes that a view copies, before all accounts are copied once
+
 
 class Overlay(MutableMapping[str, Account]):
     """The known accounts, which stay as they are, with changes of its own on top; nothing can be taken out."""
@@ -37,3 +40,27 @@ class Overlay(MutableMapping[str, Account]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+class Ledger:
+    """Accounts that change, and views of them that do not. An account that is not known is empty."""
+
+    def __init__(self) -> None:
+        self._base: dict[str, Account] = {}  # lent to views: replaced, never changed
+        self._top: dict[str, Account] = {}
+
+    def __getitem__(self, address: str) -> Account:
+        found = self._top.get(address)
+        return self._base.get(address, EMPTY) if found is None else found
+
+    def update(self, accounts: Mapping[str, Account]) -> None:
+        """Changes some accounts; an empty one is forgotten in time."""
+        self._top.update(accounts)
+        if len(self._top) > TOP_MAX:
+            merged = self._base | self._top
+            self._base = {address: account for address, account in merged.items() if account != EMPTY}
+            self._top = {}
+
+    def view(self, others: Mapping[str, Account]) -> Overlay:
+        """The accounts as they are now, and others in place of some of them."""
+        return Overlay(self._base, {**self._top, **others})

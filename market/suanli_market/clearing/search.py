@@ -66,7 +66,7 @@ class _Look:
         self._now, self._seconds, self._window = facts.now, paper.max_seconds, paper.window
         self._limit = paper.max_rate * SCALE
         free = facts.account(paper.consumer).free
-        within_budget = (paper.budget + 1) * BPS // (BPS + paper.fee_bps)
+        within_budget = (bid.budget + 1) * BPS // (BPS + paper.fee_bps)
         within_account = (free + 2) * 10 * BPS // (11 * BPS + 10 * paper.fee_bps)
         self._purse = min(within_budget, within_account) * SPEND_SCALE
         self._by_price = by_price
