@@ -11,8 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from deep.points import POINTS
 from deep.report import append, section
-from deep.rounds import WEIGHTS, Tally, play
+from deep.rounds import BLOWS, Tally, play
 from deep.world import Deep, a_deep_world, discard
 
 ROUNDS_A_WORLD = 15
@@ -23,13 +24,12 @@ def main() -> int:
     options = _options()
     tally, seed, began = Tally(), options.seed, time.monotonic()
     ends = began + options.minutes * 60
-    weights = {what: weight for what, weight in WEIGHTS.items() if what not in options.without}
     while time.monotonic() < ends:
         folder = Path(tempfile.mkdtemp(prefix="suanli-deep-"))
         with a_deep_world(folder, confirmations=options.confirmations) as deep:
             first = seed
             while True:
-                held = _round(deep, seed, first, tally, options.acts, weights)
+                held = _round(deep, seed, first, tally, options)
                 seed += 1
                 if not held or seed - first == ROUNDS_A_WORLD or time.monotonic() >= ends:
                     break
@@ -46,9 +46,10 @@ def main() -> int:
     return 1 if tally.failures else 0
 
 
-def _round(deep: Deep, seed: int, first: int, tally: Tally, acts: int, weights: dict[str, int]) -> bool:
+def _round(deep: Deep, seed: int, first: int, tally: Tally, options: argparse.Namespace) -> bool:
     began = time.monotonic()
-    found = play(deep, seed, acts=acts, seen=tally, earlier=list(range(first, seed)), weights=weights)
+    without, earlier = frozenset(options.without), list(range(first, seed))
+    found = play(deep, seed, seconds=options.round, seen=tally, earlier=earlier, without=without)
     tally.add(found)
     print(
         f"seed {seed}: {found.kills.total()} kills, {found.reorganisations.total()} reorganisations, "
@@ -63,9 +64,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deep", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--acts", type=int, default=12, help="kills and reorganisations a round")
+    parser.add_argument("--round", type=float, default=60, help="seconds of each round in which things die")
     parser.add_argument("--confirmations", type=int, default=3)
-    parser.add_argument("--without", action="append", default=[], choices=list(WEIGHTS), help="leave out")
+    parser.add_argument("--without", action="append", default=[], choices=[*POINTS, *BLOWS], help="leave out")
     parser.add_argument("--out", type=Path, help="Markdown file with a line <!-- runs -->")
     return parser.parse_args()
 
@@ -73,7 +74,7 @@ def _options() -> argparse.Namespace:
 def _command(options: argparse.Namespace) -> str:
     left_out = "".join(f" --without {what}" for what in options.without)
     return (
-        f"python -m deep --minutes {options.minutes:g} --seed {options.seed} --acts {options.acts} "
+        f"python -m deep --minutes {options.minutes:g} --seed {options.seed} --round {options.round:g} "
         f"--confirmations {options.confirmations}{left_out}"
     )
 

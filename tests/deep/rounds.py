@@ -13,7 +13,9 @@ from deep.world import Deep
 
 STRIKE_S = 20.0  # a point that no process has come to by then is given up
 FINISH_S = 240.0
-WEIGHTS = {"client": 6, "market": 7, "node": 7, "agent": 2, "worker": 3, "anvil": 3, "engine": 1, "reorganise": 5}
+PAUSE_S = 6.0  # between two deaths of a role, at most
+BLOW_S = 8.0  # between two blows to chain or engine, at most
+BLOWS = {"reorganise": 6, "anvil": 3, "engine": 1}
 
 
 @dataclass
@@ -37,16 +39,76 @@ class Tally:
         self.failures.update(other.failures)
 
 
-def play(deep: Deep, seed: int, *, acts: int, seen: Tally, earlier: list[int], weights: dict[str, int]) -> Tally:
-    """One round in a world that has seen `earlier` ones; points that were struck least come first."""
-    chance = deep.chance = random.Random(seed)
+@dataclass
+class Round:
+    """The time of one round in which things die: each role at one point after the other, the chain in between."""
+
+    deep: Deep
+    tally: Tally
+    seen: Tally
+    without: frozenset[str]
+    armed: dict[str, tuple[str, float]] = field(default_factory=dict)  # by role: the point, and since when
+    rests: dict[str, float] = field(default_factory=dict)  # by role: until when it is left alone
+
+    def run(self, seconds: float) -> None:
+        """Until the time is over; nothing is armed any more then."""
+        chance, began = self.deep.chance, time.monotonic()
+        roles = [role for role in POINTS if role not in self.without]
+        blows = {what: weight for what, weight in BLOWS.items() if what not in self.without}
+        self.rests = {role: began + chance.uniform(0, PAUSE_S) for role in roles}
+        next_blow = began + chance.uniform(1, BLOW_S)
+        while (now := time.monotonic()) < began + seconds and not self.deep.hopeless:
+            self.deep.revive()
+            for role in roles:
+                self._attend(role, now)
+            if blows and now >= next_blow:
+                self._blow(*chance.choices(list(blows), list(blows.values())))
+                next_blow = now + chance.uniform(1, BLOW_S)
+            time.sleep(0.02)
+        for role in list(self.armed):
+            self._judge(role)
+
+    def _attend(self, role: str, now: float) -> None:
+        """Arms a point of the role that rests no more; looks whether one has struck, or never will."""
+        if role in self.armed:
+            point, since = self.armed[role]
+            if now - since > STRIKE_S or not (self.deep.strikes / point).exists():
+                self._judge(role)
+        elif now >= self.rests[role]:
+            tried = self.seen.kills + self.seen.missed + self.tally.kills + self.tally.missed
+            point = min(POINTS[role], key=lambda name: (tried[name], self.deep.chance.random()))
+            self.armed[role] = point, now
+            self.deep.arm(point)
+
+    def _judge(self, role: str) -> None:
+        point, _ = self.armed.pop(role)
+        struck = not self.deep.disarm(point)
+        (self.tally.kills if struck else self.tally.missed)[point] += 1
+        self.rests[role] = time.monotonic() + self.deep.chance.uniform(0, PAUSE_S)
+
+    def _blow(self, what: str) -> None:
+        deep, chance = self.deep, self.deep.chance
+        match what:
+            case "anvil":
+                deep.devnet.kill()
+                self.tally.kills["anvil"] += 1
+                time.sleep(chance.uniform(0, 1.0))
+                deep.devnet.start()
+            case "engine":
+                self.tally.kills["ray host"] += deep.kill_engine()
+            case _:
+                depth = chance.randint(1, max(1, deep.confirmations))
+                forgotten = frozenset({deep.market_address.lower()}) if chance.random() < 0.5 else frozenset[str]()
+                self.tally.transactions_taken += deep.devnet.reorganise(depth, forget=forgotten)
+                self.tally.reorganisations[depth] += 1
+
+
+def play(deep: Deep, seed: int, *, seconds: float, seen: Tally, earlier: list[int], without: frozenset[str]) -> Tally:
+    """One round in a world that has seen `earlier` ones; points that were tried least come first."""
+    deep.chance = random.Random(seed)
     tally = Tally(rounds=1)
     deep.begin(seed)
-    for _ in range(acts):
-        if deep.hopeless:
-            break
-        _act(deep, chance, tally, seen, weights)
-        _pass_time(deep, chance.uniform(0, 1.5))
+    Round(deep, tally, seen, without).run(seconds)
     wrong = deep.finish(FINISH_S) or wait_quiet(deep)
     wrong += deep.ends()
     wrong += findings(deep, [*earlier, seed])
@@ -56,41 +118,3 @@ def play(deep: Deep, seed: int, *, acts: int, seen: Tally, earlier: list[int], w
     if wrong:
         tally.failures[seed] = wrong
     return tally
-
-
-def _act(deep: Deep, chance: random.Random, tally: Tally, seen: Tally, weights: dict[str, int]) -> None:
-    (what,) = chance.choices(list(weights), list(weights.values()))
-    match what:
-        case "anvil":
-            deep.devnet.kill()
-            tally.kills["anvil"] += 1
-            _pass_time(deep, chance.uniform(0, 1.0))
-            deep.devnet.start()
-        case "engine":
-            tally.kills["ray host"] += deep.kill_engine()
-        case "reorganise":
-            depth = chance.randint(1, max(1, deep.confirmations))
-            forgotten = frozenset({deep.market_address.lower()}) if chance.random() < 0.5 else frozenset[str]()
-            tally.transactions_taken += deep.devnet.reorganise(depth, forget=forgotten)
-            tally.reorganisations[depth] += 1
-        case _:
-            _strike(deep, chance, what, tally, seen)
-
-
-def _strike(deep: Deep, chance: random.Random, role: str, tally: Tally, seen: Tally) -> None:
-    tried = seen.kills + seen.missed + tally.kills + tally.missed
-    point = min(POINTS[role], key=lambda name: (tried[name], chance.random()))
-    deep.arm(point)
-    deadline = time.monotonic() + STRIKE_S
-    while (deep.strikes / point).exists() and time.monotonic() < deadline:
-        deep.revive()
-        time.sleep(0.02)
-    struck = not deep.disarm(point)
-    (tally.kills if struck else tally.missed)[point] += 1
-
-
-def _pass_time(deep: Deep, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        deep.revive()
-        time.sleep(0.05)
