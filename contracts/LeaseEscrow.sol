@@ -51,6 +51,8 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         bytes32 seatKey;
         AccountWord consumer;
         AccountWord provider;
+        uint256 attempt;
+        uint256 spent; // by earlier attempts
         uint32 maxSeconds;
         uint256 price;
         uint256 deposit;
@@ -132,12 +134,18 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         emit Bumped(account, word.counter());
     }
 
-    function cancel(address consumer, bytes32 seat, uint16 index) external {
+    function cancel(address consumer, bytes32 seat, uint16 index, bytes calldata previous) external {
         _requireActsFor(consumer);
         bytes32 key = Papers.seatKey(seat, consumer, index);
-        if (seats[key] != UNUSED) revert LeaseEscrow_SeatTaken(key);
+        if (!_isVacant(seats[key], previous)) revert LeaseEscrow_SeatTaken(key);
         seats[key] = CLOSED;
         emit Cancelled(key, consumer, seat, index);
+    }
+
+    /// @dev Never used, and nothing is said of a previous attempt; or what is said is what the seat holds.
+    function _isVacant(bytes32 stored, bytes calldata previous) private pure returns (bool) {
+        if (previous.length == 0) return stored == UNUSED;
+        return stored != UNUSED && stored == Papers.provenWord(previous);
     }
 
     /* OPEN */
@@ -188,10 +196,12 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         if (bid.counter != draft.consumer.counter()) return (Refusal.BidCounter, draft);
         if (offer.counter != draft.provider.counter()) return (Refusal.OfferCounter, draft);
         draft.seatKey = Papers.seatKey(bid.seat, consumer, fill.index);
-        if (seats[draft.seatKey] != UNUSED) return (Refusal.SeatTaken, draft);
+        if (!_isVacant(seats[draft.seatKey], fill.previous)) return (Refusal.SeatTaken, draft);
+        (draft.attempt, draft.spent) = fill.previous.length == 0 ? (1, 0) : Papers.afterAttempt(fill.previous);
+        if (draft.attempt > bid.attempts) return (Refusal.Attempts, draft);
 
-        if (_isUnsupported(bid, fill)) return (Refusal.Unsupported, draft);
-        if (bid.arbiter != address(0) || offer.arbiter != address(0)) return (Refusal.Arbiter, draft);
+        if (bid.count != 1 || bid.gang || fill.index != 0) return (Refusal.Unsupported, draft); // not in this version
+        if (bid.arbiter != offer.arbiter) return (Refusal.Arbiter, draft);
 
         uint32 maxSeconds = uint32(_min(bid.maxSeconds, offer.maxSeconds));
         if (maxSeconds == 0 || maxSeconds < offer.minSeconds) return (Refusal.Seconds, draft);
@@ -201,7 +211,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         if (rate > bid.maxRate) return (Refusal.RateAboveBid, draft);
         uint256 price = LeaseMath.priceUp(rate, maxSeconds);
         uint16 feeBps = bid.feeBps;
-        if (price + LeaseMath.feeDown(price, feeBps) > bid.budget) return (Refusal.Budget, draft);
+        if (draft.spent + price + LeaseMath.feeDown(price, feeBps) > bid.budget) return (Refusal.Budget, draft);
         if (bid.window > offer.maxWindow) return (Refusal.Window, draft);
         uint16 bondBps = offer.bondBps;
         if (bondBps < MIN_BOND_BPS || bondBps > MAX_BOND_BPS) return (Refusal.Bond, draft);
@@ -220,11 +230,6 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         if (draft.deposit > draft.consumer.free()) return (Refusal.ConsumerFunds, draft);
         if (draft.bond > draft.provider.free()) return (Refusal.ProviderFunds, draft);
         return (Refusal.None, draft);
-    }
-
-    /// @dev Gangs, retries and several seats are in the papers already, but not in this version.
-    function _isUnsupported(Bid calldata bid, Fill calldata fill) private pure returns (bool) {
-        return bid.count != 1 || bid.attempts != 1 || bid.gang || fill.index != 0 || fill.previous.length != 0;
     }
 
     function _checkBid(Bid calldata bid, Signature calldata signature) private view returns (Refusal, bytes32) {
@@ -250,11 +255,11 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
                 arbiter: bid.arbiter,
                 guard: bid.guard,
                 rate: fill.rate,
-                budget: bid.budget,
+                spent: uint96(draft.spent),
                 maxSeconds: draft.maxSeconds,
                 minSeconds: offer.minSeconds,
                 window: bid.window,
-                attempt: 1,
+                attempt: uint8(draft.attempt),
                 attempts: bid.attempts,
                 openedAt: uint40(block.timestamp)
             })
@@ -277,7 +282,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         accounts[bid.consumer] = draft.consumer.debit(draft.deposit);
         accounts[offer.provider] = draft.provider.debit(draft.bond).occupy(bid.need);
 
-        uint256 terms = uint256(fill.rate) << 160 | uint256(fill.index) << 8 | 1;
+        uint256 terms = uint256(fill.rate) << 160 | uint256(fill.index) << 8 | draft.attempt;
         emit Opened(leaseId, offer.provider, bid.consumer, bidHash, offerHash, terms);
     }
 
@@ -312,7 +317,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
 
         if (seats[lease.seatKey] != Papers.leaseWord(leaseId, settlement.progress)) return Refusal.UnknownLease;
         if (amount > lease.price || amount < paid || (kind == Papers.INTERIM && amount == paid)) return Refusal.Amount;
-        if (kind > Papers.FAILED) return Refusal.Kind;
+        if (kind > Papers.FAILED || (kind == Papers.INTERIM && !settlement.progress.isOccupying())) return Refusal.Kind;
 
         bytes32 receipt = Papers.hashReceipt(leaseId, amount, kind, settlement.evidence);
         if (!_isSignedBy(lease.provider, receipt, settlement.provider)) return Refusal.ProviderSignature;
@@ -325,52 +330,178 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
     function _pay(bytes32 leaseId, Settlement calldata settlement) private returns (uint256) {
         Lease calldata lease = settlement.lease;
         uint96 amount = settlement.amount;
-        uint96 paid = settlement.progress.paid();
+        uint8 kind = settlement.kind;
         uint256 fee = LeaseMath.feeDown(amount, lease.feeBps);
+        uint256 fees = fee - LeaseMath.feeDown(settlement.progress.paid(), lease.feeBps);
 
-        if (settlement.kind == Papers.INTERIM) {
+        if (kind == Papers.INTERIM) {
             seats[lease.seatKey] = Papers.leaseWord(leaseId, settlement.progress.withPaid(amount));
-            _credit(lease.provider, amount - paid);
+            _credit(lease.provider, amount - settlement.progress.paid());
         } else {
-            _close(lease, amount, amount - paid, 0);
+            _close(lease, settlement.progress, amount, 0, kind == Papers.FAILED);
         }
-        emit Settled(leaseId, amount, uint96(fee), settlement.kind, settlement.evidence);
-        return fee - LeaseMath.feeDown(paid, lease.feeBps);
+        emit Settled(leaseId, amount, uint96(fee), kind, settlement.evidence);
+        return fees;
     }
 
     function stop(Lease calldata lease, Clauses calldata clauses, Progress progress) external {
         bytes32 leaseId = _requireOpen(lease, clauses, progress);
-        if (progress.phase() != ProgressWord.RUNNING) revert LeaseEscrow_WrongPhase(leaseId, progress.phase());
+        _requirePhase(leaseId, progress, ProgressWord.RUNNING);
         bool byConsumerSide = _actsFor(lease.consumer) || _actsFor(clauses.guard);
         if (!byConsumerSide) _requireActsFor(lease.provider);
 
-        uint40 clock = uint40(_min(block.timestamp, uint256(clauses.openedAt) + clauses.maxSeconds));
+        uint40 clock = uint40(_min(block.timestamp, _endOf(clauses, progress)));
         seats[lease.seatKey] = Papers.leaseWord(leaseId, progress.stopped(clock, byConsumerSide));
         emit Stopped(leaseId, msg.sender, clock, byConsumerSide);
     }
 
     function release(Lease calldata lease, Clauses calldata clauses, Progress progress) external {
         bytes32 leaseId = _requireOpen(lease, clauses, progress);
-        if (progress.phase() > ProgressWord.STOPPED) revert LeaseEscrow_WrongPhase(leaseId, progress.phase());
+        _requireOccupying(leaseId, progress);
         _requireActsFor(lease.provider);
 
         uint256 penalty = progress.stoppedByConsumerSide()
             ? 0
             : LeaseMath.penaltyDown(clauses.rate, clauses.minSeconds, lease.bond);
-        _close(lease, progress.paid(), 0, penalty);
+        _close(lease, progress, progress.paid(), penalty, true);
         emit Released(leaseId, progress.paid(), uint96(penalty));
     }
 
-    /// @dev The seat dies; the consumer gets what `paid` in all leaves of its deposit, and the penalty; the provider
-    /// gets `payout`, the rest of its bond and its capacity. The market's fee is the caller's business.
-    function _close(Lease calldata lease, uint96 paid, uint256 payout, uint256 penalty) private {
-        uint256 spent = paid + LeaseMath.feeDown(paid, lease.feeBps);
-        uint256 refund = LeaseMath.depositOf(lease.price, lease.feeBps) - spent;
+    function reclaim(Lease calldata lease, Clauses calldata clauses, Progress progress) external {
+        bytes32 leaseId = _requireOpen(lease, clauses, progress);
+        _requireOccupying(leaseId, progress);
+        _requireFrom(leaseId, _endOf(clauses, progress) + clauses.window);
 
-        seats[lease.seatKey] = CLOSED;
+        uint96 paid = progress.paid();
+        _close(lease, progress, paid, lease.bond, true);
+        emit Reclaimed(leaseId, paid, uint96(LeaseMath.feeDown(paid, lease.feeBps)), lease.bond);
+    }
+
+    /* CLAIM AND DISPUTE */
+
+    function claim(
+        Lease calldata lease,
+        Clauses calldata clauses,
+        Progress progress,
+        uint96 amount,
+        uint8 kind,
+        bytes32 evidence
+    ) external {
+        bytes32 leaseId = _requireOpen(lease, clauses, progress);
+        _requireOccupying(leaseId, progress);
+        _requireActsFor(lease.provider);
+        uint256 end = _endOf(clauses, progress);
+        _requireBefore(leaseId, end + clauses.window);
+        if (kind != Papers.DONE && kind != Papers.FAILED) revert LeaseEscrow_WrongKind(leaseId, kind);
+
+        uint256 billed = _max(clauses.minSeconds, _min(block.timestamp, end) - clauses.openedAt);
+        uint256 most = _min(lease.price, LeaseMath.earnedDown(clauses.rate, billed));
+        _requireWithin(leaseId, amount, progress.paid(), _max(most, progress.paid()));
+
+        uint40 clock = uint40(block.timestamp);
+        seats[lease.seatKey] = Papers.leaseWord(leaseId, progress.claimedBy(amount, clock, kind));
+        accounts[lease.provider] = accounts[lease.provider].vacate(lease.need);
+        emit Claimed(leaseId, amount, kind, evidence, clock);
+    }
+
+    function dispute(Lease calldata lease, Clauses calldata clauses, Progress progress) external {
+        bytes32 leaseId = _requireOpen(lease, clauses, progress);
+        _requirePhase(leaseId, progress, ProgressWord.CLAIMED);
+        if (!_actsFor(clauses.guard)) _requireActsFor(lease.consumer);
+        _requireBefore(leaseId, uint256(progress.clock()) + clauses.window);
+        if (clauses.arbiter == address(0)) revert LeaseEscrow_NoArbiter(leaseId);
+
+        uint40 clock = uint40(block.timestamp);
+        seats[lease.seatKey] = Papers.leaseWord(leaseId, progress.disputed(clock));
+        emit Disputed(leaseId, msg.sender, clock);
+    }
+
+    /// @dev First the lease is closed as if the verdict had been agreed, then both sides pay the arbiter out of what
+    /// that gave them: a stake covers the whole cost, and so does a bond after the slash that is taken here.
+    function resolve(
+        Lease calldata lease,
+        Clauses calldata clauses,
+        Progress progress,
+        uint96 award,
+        uint96 slash,
+        bytes32 evidence,
+        Signature calldata arbiter
+    ) external {
+        bytes32 leaseId = _requireOpen(lease, clauses, progress);
+        _requirePhase(leaseId, progress, ProgressWord.DISPUTED);
+        _requireBefore(leaseId, _silenceAfter(clauses, progress));
+        bytes32 verdict = Papers.hashVerdict(leaseId, award, slash, evidence);
+        if (!_isSignedBy(clauses.arbiter, verdict, arbiter)) revert LeaseEscrow_BadSignature(clauses.arbiter);
+        uint96 paid = progress.paid();
+        _requireWithin(leaseId, award, paid, progress.claimed());
+        _requireWithin(leaseId, slash, 0, lease.bond);
+
+        (uint256 costConsumer, uint256 costProvider) = LeaseMath.disputeCosts(progress.claimed() - paid, award - paid);
+        uint256 taken = _min(slash, lease.bond - costProvider);
+        _credit(lease.market, _close(lease, progress, award, taken, false));
+        accounts[lease.consumer] = accounts[lease.consumer].debit(costConsumer);
+        accounts[lease.provider] = accounts[lease.provider].debit(costProvider);
+        _credit(clauses.arbiter, costConsumer + costProvider);
+        _emitResolved(leaseId, lease.feeBps, award, taken, costConsumer, costProvider, evidence);
+    }
+
+    function _emitResolved(
+        bytes32 leaseId,
+        uint16 feeBps,
+        uint96 award,
+        uint256 slash,
+        uint256 costConsumer,
+        uint256 costProvider,
+        bytes32 evidence
+    ) private {
+        uint96 fee = uint96(LeaseMath.feeDown(award, feeBps));
+        emit Resolved(leaseId, award, fee, uint96(slash), uint96(costConsumer), uint96(costProvider), evidence);
+    }
+
+    function finalize(Lease calldata lease, Clauses calldata clauses, Progress progress) external {
+        bytes32 leaseId = _requireOpen(lease, clauses, progress);
+        bool disputed = progress.phase() == ProgressWord.DISPUTED;
+        if (!disputed) _requirePhase(leaseId, progress, ProgressWord.CLAIMED);
+        _requireFrom(
+            leaseId, disputed ? _silenceAfter(clauses, progress) : uint256(progress.clock()) + clauses.window
+        );
+
+        uint96 claimed = progress.claimed();
+        uint96 paid = disputed ? uint96(LeaseMath.silenceDown(progress.paid(), claimed)) : claimed;
+        uint8 kind = progress.kind();
+        _credit(lease.market, _close(lease, progress, paid, 0, kind == Papers.FAILED));
+        emit Finalized(leaseId, paid, uint96(LeaseMath.feeDown(paid, lease.feeBps)), kind, disputed);
+    }
+
+    /* THE END OF A LEASE */
+
+    /// @dev Every way out ends here. The seat dies, or may be opened again; the consumer gets what `paid` in all leaves
+    /// of its deposit, and the penalty; the provider gets what is new of `paid`, the rest of its bond, and its capacity
+    /// unless a claim freed it. Returns what is due to the market, which is the caller's to credit, last.
+    function _close(Lease calldata lease, Progress progress, uint96 paid, uint256 penalty, bool reopenable)
+        private
+        returns (uint256 fees)
+    {
+        uint256 fee = LeaseMath.feeDown(paid, lease.feeBps);
+        uint256 refund = LeaseMath.depositOf(lease.price, lease.feeBps) - paid - fee;
+
+        seats[lease.seatKey] = reopenable ? Papers.reopenableWord(lease.clauses, paid + fee) : CLOSED;
         _credit(lease.consumer, refund + penalty);
-        accounts[lease.provider] =
-            accounts[lease.provider].credit(payout + lease.bond - penalty).vacate(lease.need);
+        uint256 earned = paid - progress.paid();
+        AccountWord provider = accounts[lease.provider].credit(earned + lease.bond - penalty);
+        accounts[lease.provider] = progress.isOccupying() ? provider.vacate(lease.need) : provider;
+        return fee - LeaseMath.feeDown(progress.paid(), lease.feeBps);
+    }
+
+    /// @dev The second from which nothing more is billable.
+    function _endOf(Clauses calldata clauses, Progress progress) private pure returns (uint256) {
+        bool stopped = progress.phase() == ProgressWord.STOPPED;
+        return stopped ? progress.clock() : uint256(clauses.openedAt) + clauses.maxSeconds;
+    }
+
+    /// @dev The second from which a disputed lease goes on without its arbiter.
+    function _silenceAfter(Clauses calldata clauses, Progress progress) private pure returns (uint256) {
+        return uint256(progress.clock()) + 3 * uint256(clauses.window);
     }
 
     /// @dev Always from storage to storage: roles may share an account, and a stale copy would mint.
@@ -419,6 +550,26 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         if (!proven) revert LeaseEscrow_UnknownLease(leaseId, stored);
     }
 
+    function _requirePhase(bytes32 leaseId, Progress progress, uint8 phase) private pure {
+        if (progress.phase() != phase) revert LeaseEscrow_WrongPhase(leaseId, progress.phase());
+    }
+
+    function _requireOccupying(bytes32 leaseId, Progress progress) private pure {
+        if (!progress.isOccupying()) revert LeaseEscrow_WrongPhase(leaseId, progress.phase());
+    }
+
+    function _requireBefore(bytes32 leaseId, uint256 until) private view {
+        if (block.timestamp >= until) revert LeaseEscrow_TooLate(leaseId, until);
+    }
+
+    function _requireFrom(bytes32 leaseId, uint256 from) private view {
+        if (block.timestamp < from) revert LeaseEscrow_TooEarly(leaseId, from);
+    }
+
+    function _requireWithin(bytes32 leaseId, uint256 amount, uint256 least, uint256 most) private pure {
+        if (amount < least || amount > most) revert LeaseEscrow_AmountOutside(leaseId, amount, least, most);
+    }
+
     function _requireActsFor(address account) private view {
         if (!_actsFor(account)) revert LeaseEscrow_NotAuthorized(msg.sender, account);
     }
@@ -442,5 +593,9 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
 
     function _min(uint256 a, uint256 b) private pure returns (uint256) {
         return a < b ? a : b;
+    }
+
+    function _max(uint256 a, uint256 b) private pure returns (uint256) {
+        return a > b ? a : b;
     }
 }

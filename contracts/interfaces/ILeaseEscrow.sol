@@ -11,7 +11,16 @@ pragma solidity ^0.8.30;
 /// Promises, after every call:
 ///   - token.balanceOf(escrow) >= sum of every account's `free` + sum over open leases of what is still locked;
 ///   - payout + fee + refund = deposit, exactly, for each closed lease;
-///   - an account's capacity in use = the sum of the needs of its running leases.
+///   - an account's capacity in use = the sum of the needs of its leases that are running or stopped; a claim frees it.
+///   - from every state of a lease either side alone reaches its due, by block time alone, without the other side,
+///     the market or the arbiter.
+///
+/// The times of a lease: end = phase stopped ? clock : openedAt + maxSeconds; W = window. All intervals are half-open,
+/// so that no two ways of opposite effect are ever open together:
+///   claim     phases 0, 1   before end + W          reclaim   phases 0, 1   from end + W
+///   dispute   phase 2       before clock + W        finalize  phase 2       from clock + W
+///   resolve   phase 3       before clock + 3 W      finalize  phase 3       from clock + 3 W
+/// settle is possible until a lease is closed: agreement beats procedure.
 ///
 /// Assumptions about the token, fixed at deployment: transfers move exactly the stated amount (no fee on transfer, no
 /// rebasing), revert or return false on failure, and balances fit in uint96. Deposits are credited by balance
@@ -30,7 +39,7 @@ struct Signature {
 struct Offer {
     address provider;
     address market; // the only market that may use it; 0 = any
-    address arbiter; // this version: 0 (no disputes yet)
+    address arbiter; // who judges disputes; must be the bid's; 0 = nobody, and then nothing can be disputed
     uint128 capacity; // 4 lanes of uint32, high to low: cpu mCPU, memory MiB, accelerator milli, disk MiB
     uint256 prices; // 4 lanes of uint64, high to low, per hour: core, GiB of memory, accelerator, GiB of disk
     bytes32 attributes; // SHA-256 of the attributes document
@@ -47,19 +56,19 @@ struct Offer {
 struct Bid {
     address consumer;
     address market; // the only one that may open, and the one that earns the fee
-    address guard; // may stop for an absent consumer; 0 = nobody
-    address arbiter; // this version: 0
+    address guard; // may stop and dispute for an absent consumer, at its risk; 0 = nobody
+    address arbiter; // must be the offer's; 0 = nobody
     bytes32 seat; // 32 random bytes, one per job: replay guard and idempotency key
     uint16 count; // this version: 1
-    uint8 attempts; // this version: 1
+    uint8 attempts; // how often the seat may be opened in all; at least 1
     bool gang; // this version: false
     uint128 need; // lanes like Offer.capacity
     uint64 needs; // traits that the offer must have
     uint64 refuses; // traits that the offer must not have
     uint96 maxRate; // per hour
-    uint96 budget; // per seat, fee included
+    uint96 budget; // per seat, fees and all attempts included
     uint32 maxSeconds;
-    uint32 window;
+    uint32 window; // W, in seconds
     uint16 feeBps; // exact, not a maximum
     bytes32 documents; // SHA-256 over the digests of job and constraints
     uint40 validUntil;
@@ -70,8 +79,16 @@ struct Bid {
 struct Receipt {
     bytes32 lease;
     uint96 amount; // cumulative, the provider's net
-    uint8 kind; // 0 interim, 1 done, 2 failed
+    uint8 kind; // 0 interim, 1 done, 2 failed: ended by the provider's fault, so that the seat may be opened again
     bytes32 evidence; // SHA-256 of the evidence document
+}
+
+/// What an arbiter decides about a disputed claim (EIP-712).
+struct Verdict {
+    bytes32 lease;
+    uint96 award; // the provider's total: at least what was paid, at most what it claimed
+    uint96 slash; // of the bond, to the consumer; at most what the dispute's cost leaves of it is taken
+    bytes32 evidence; // SHA-256 of the reasons
 }
 
 /// An account gives itself an owner (signed by the account, EIP-712).
@@ -87,7 +104,7 @@ struct Clauses {
     address arbiter;
     address guard;
     uint96 rate;
-    uint96 budget;
+    uint96 spent; // what earlier attempts at the seat cost, fees included; 0 for the first
     uint32 maxSeconds; // min(bid.maxSeconds, offer.maxSeconds)
     uint32 minSeconds;
     uint32 window;
@@ -110,8 +127,9 @@ struct Lease {
 }
 
 /// How far an open lease has come. Packed high to low: paid uint96 | claimed uint96 | clock uint40 | phase uint8 |
-/// flags uint8 | 8 zero bits. Phases: 0 running, 1 stopped (2 claimed, 3 disputed, 4 reopenable: not in this version).
-/// flags bit 0: the consumer's side stopped it.
+/// flags uint8 | 8 zero bits. Phases: 0 running, 1 stopped, 2 claimed, 3 disputed; clock is when the phase began (of
+/// phase 1: the last second that is billable, at most the end). flags bit 0: the consumer's side stopped it; bits 1 and
+/// 2: the claim's kind.
 type Progress is uint256;
 
 struct Fill {
@@ -119,7 +137,7 @@ struct Fill {
     Signature signature;
     uint96 rate;
     uint16 index; // which of the bid's `count` seats; this version: 0
-    bytes previous; // proof of the previous attempt; this version: empty
+    bytes previous; // first attempt: empty; else abi.encode(Clauses, uint96 spent) of the previous one, as its seat holds it
 }
 
 struct Opening {
@@ -148,13 +166,14 @@ enum Refusal {
     OfferExpired,
     BidCounter,
     OfferCounter,
-    SeatTaken,
+    SeatTaken, // used already, and not reopenable by what `previous` proves
+    Attempts, // one more than the bid allows
     Unsupported, // a field that this version holds to its neutral value
-    Arbiter,
+    Arbiter, // the two papers name different ones
     Seconds, // min(maxSeconds) is zero or under the offer's minSeconds
     RateBelowAsk,
     RateAboveBid,
-    Budget,
+    Budget, // price, its fee and what earlier attempts cost are above it
     Window,
     Bond, // bondBps outside 1000..10000
     Fee, // feeBps above 10000
@@ -167,7 +186,7 @@ enum Refusal {
     OfferSignature,
     UnknownLease, // the terms and progress are not the open lease at that seat
     Amount, // above the price, below what was paid, or an interim receipt that adds nothing
-    Kind,
+    Kind, // none of 0, 1, 2; or an interim receipt after a claim
     ProviderSignature,
     ConsumerSignature
 }
@@ -198,6 +217,21 @@ interface ILeaseEscrow {
     event Stopped(bytes32 indexed leaseId, address indexed by, uint40 clock, bool byConsumerSide);
     /// @dev penalty went from the provider's bond to the consumer; paid is what earlier interim receipts paid.
     event Released(bytes32 indexed leaseId, uint96 paid, uint96 penalty);
+    event Claimed(bytes32 indexed leaseId, uint96 amount, uint8 kind, bytes32 evidence, uint40 clock);
+    event Disputed(bytes32 indexed leaseId, address indexed by, uint40 clock);
+    /// @dev paid and fee are totals over the lease, here and below; slash is what was taken of the bond after the cost.
+    event Resolved(
+        bytes32 indexed leaseId,
+        uint96 paid,
+        uint96 fee,
+        uint96 slash,
+        uint96 costConsumer,
+        uint96 costProvider,
+        bytes32 evidence
+    );
+    event Finalized(bytes32 indexed leaseId, uint96 paid, uint96 fee, uint8 kind, bool disputed);
+    /// @dev The whole bond went to the consumer.
+    event Reclaimed(bytes32 indexed leaseId, uint96 paid, uint96 fee, uint96 bond);
 
     error LeaseEscrow_NotAuthorized(address caller, address account);
     error LeaseEscrow_ZeroAddress();
@@ -209,6 +243,11 @@ interface ILeaseEscrow {
     error LeaseEscrow_SeatTaken(bytes32 seatKey);
     error LeaseEscrow_UnknownLease(bytes32 leaseId, bytes32 stored);
     error LeaseEscrow_WrongPhase(bytes32 leaseId, uint8 phase);
+    error LeaseEscrow_TooEarly(bytes32 leaseId, uint256 from);
+    error LeaseEscrow_TooLate(bytes32 leaseId, uint256 until);
+    error LeaseEscrow_AmountOutside(bytes32 leaseId, uint256 amount, uint256 least, uint256 most);
+    error LeaseEscrow_WrongKind(bytes32 leaseId, uint8 kind);
+    error LeaseEscrow_NoArbiter(bytes32 leaseId);
 
     /// @notice Credits `amount` to `account`, taken from msg.sender by transferFrom.
     function deposit(address account, uint256 amount) external;
@@ -223,25 +262,60 @@ interface ILeaseEscrow {
     function link(address account, address owner, Signature calldata signature) external;
     /// @notice Raises the account's counter: every older paper dies, open leases go on. By account or owner.
     function bump(address account) external;
-    /// @notice Tombstones an unused seat. By the consumer or its owner.
-    function cancel(address consumer, bytes32 seat, uint16 index) external;
+    /// @notice Tombstones a seat that is unused (`previous` empty) or reopenable (`previous` as in Fill). By the consumer
+    /// or its owner.
+    function cancel(address consumer, bytes32 seat, uint16 index, bytes calldata previous) external;
 
     /// @notice Opens leases from pairs of papers. A bad entry emits Refused and never touches its neighbours. Several
     /// fills of one bid are alternatives: the first that is good takes the seat. Checks run in the order of Refusal.
     function open(bytes32 head, Opening[] calldata openings) external;
-    /// @notice Pays leases by receipts that both parties signed. By anyone. A bad entry emits SettlementRefused.
+    /// @notice Pays leases by receipts that both parties signed. By anyone, until the lease is closed. Interim receipts
+    /// only before a claim. Kind 1 closes the seat; kind 2 leaves it reopenable. A bad entry emits SettlementRefused.
     function settle(Settlement[] calldata settlements) external;
     /// @notice Nothing after clock = min(now, end) is billable. By provider, consumer, guard or the owner of one; who
     /// acts for the consumer or the guard counts as the consumer's side, even if it acts for the provider as well.
     function stop(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
     /// @notice The provider (or its owner) gives the lease back: refund; unless the consumer's side stopped it, the
-    /// consumer also gets min(bond, floor(rate * minSeconds / 3600)) of the bond. Phases 0 and 1.
+    /// consumer also gets min(bond, floor(rate * minSeconds / 3600)) of the bond. Phases 0 and 1. The seat is reopenable.
     function release(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
+    /// @notice The provider (or its owner) asks for its due without the consumer and frees its capacity. amount is a
+    /// total: at least what was paid, at most min(price, floor(rate * max(minSeconds, min(now, end) - openedAt) / 3600))
+    /// or what was paid, if that is more. kind 1 or 2, as in a receipt. Phases 0 and 1, before end + W.
+    function claim(
+        Lease calldata lease,
+        Clauses calldata clauses,
+        Progress progress,
+        uint96 amount,
+        uint8 kind,
+        bytes32 evidence
+    ) external;
+    /// @notice Consumer, guard or the owner of one calls the arbiter. Phase 2, before clock + W. Without an arbiter the
+    /// claim stands.
+    function dispute(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
+    /// @notice The arbiter's verdict, by itself (or its owner), or by anyone with its signature. Of the disputed
+    /// D = claimed - paid the dispute costs floor(D / 10), to the arbiter: the consumer bears the share of it that was
+    /// awarded, out of its stake, the provider the rest, out of its bond. Phase 3, before clock + 3 W. Closes the seat.
+    function resolve(
+        Lease calldata lease,
+        Clauses calldata clauses,
+        Progress progress,
+        uint96 award,
+        uint96 slash,
+        bytes32 evidence,
+        Signature calldata arbiter
+    ) external;
+    /// @notice By anyone. Phase 2, from clock + W: pays the claim. Phase 3, from clock + 3 W (the arbiter was silent):
+    /// pays what was paid and half of what was disputed; nobody bears a cost. Kind 2 leaves the seat reopenable.
+    function finalize(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
+    /// @notice By anyone. Phases 0 and 1, from end + W: the provider has vanished; refund, and its whole bond to the
+    /// consumer. The seat is reopenable.
+    function reclaim(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
 
     /// @notice free money, counter and the four lanes of capacity in use.
     function accountOf(address account) external view returns (uint96 free, uint32 counter, uint128 used);
     function ownerOf(address account) external view returns (address);
-    /// @notice 0 never used, 1 closed or cancelled, else the hash of the open lease: keccak256(abi.encode(leaseId, progress)).
+    /// @notice 0 never used; 1 closed or cancelled; open: keccak256(abi.encode(leaseId, progress)); reopenable:
+    /// keccak256(abi.encode(hash of the last attempt's clauses, uint8(4), uint96 spent)), spent = what it paid with its fee.
     function seatOf(bytes32 seatKey) external view returns (bytes32);
     function token() external view returns (address);
     /// @notice EIP-5267.

@@ -8,6 +8,7 @@ library LeaseMath {
     uint256 internal constant HOUR = 3600;
     uint256 internal constant BPS = 10_000;
     uint256 internal constant STAKE_DIVISOR = 10;
+    uint256 internal constant DISPUTE_DIVISOR = 10;
 
     /// @notice What `need` costs per hour at `prices`: each lane rounded up by itself (units 1000 milli, 1024 MiB).
     function askUp(uint256 need, uint256 prices) internal pure returns (uint256) {
@@ -52,11 +53,40 @@ library LeaseMath {
         }
     }
 
+    /// @notice What `seconds_` at `rate` per hour earn: whole units only.
+    function earnedDown(uint96 rate, uint256 seconds_) internal pure returns (uint256) {
+        unchecked {
+            return uint256(rate) * seconds_ / HOUR;
+        }
+    }
+
     /// @notice What giving a lease back costs the provider: the shortest billed time, at most its bond.
     function penaltyDown(uint96 rate, uint32 minSeconds, uint96 bond) internal pure returns (uint256) {
         unchecked {
-            uint256 due = uint256(rate) * minSeconds / HOUR;
+            uint256 due = earnedDown(rate, minSeconds);
             return due < bond ? due : bond;
+        }
+    }
+
+    /// @notice What an arbiter's verdict on `amount` costs, in all. Never above the stake, nor above a bond of 10 %.
+    function disputeCostDown(uint256 amount) internal pure returns (uint256) {
+        return amount / DISPUTE_DIVISOR;
+    }
+
+    /// @notice How the cost of a verdict on `amount` is borne, of which `awarded` went to the provider: the consumer by
+    /// the awarded share, rounded down, the provider by the rest; so each pays by how far it was wrong.
+    function disputeCosts(uint256 amount, uint256 awarded) internal pure returns (uint256 consumer, uint256 provider) {
+        unchecked {
+            uint256 cost = disputeCostDown(amount);
+            consumer = amount == 0 ? 0 : cost * awarded / amount;
+            provider = cost - consumer;
+        }
+    }
+
+    /// @notice What a disputed lease pays in all when the arbiter stays silent.
+    function silenceDown(uint256 paid, uint256 claimed) internal pure returns (uint256) {
+        unchecked {
+            return paid + (claimed - paid) / 2;
         }
     }
 

@@ -24,6 +24,8 @@ library Papers {
     );
     bytes32 internal constant RECEIPT_TYPEHASH =
         keccak256("Receipt(bytes32 lease,uint96 amount,uint8 kind,bytes32 evidence)");
+    bytes32 internal constant VERDICT_TYPEHASH =
+        keccak256("Verdict(bytes32 lease,uint96 award,uint96 slash,bytes32 evidence)");
     bytes32 internal constant LINK_TYPEHASH = keccak256("Link(address account,address owner)");
 
     /// @dev Sizes of the structs. Each field is one word, in calldata and in memory alike, so a struct's words are its
@@ -32,6 +34,9 @@ library Papers {
     uint256 private constant BID_BYTES = 608; // 19 words
     uint256 private constant CLAUSES_BYTES = 384; // 12 words
     uint256 private constant LEASE_BYTES = 288; // 9 words
+    uint256 private constant PREVIOUS_BYTES = 416; // the words of Clauses, and one of money
+
+    uint8 private constant REOPENABLE = 4; // beside the phases of an open lease
 
     function hashOffer(Offer calldata offer) internal pure returns (bytes32 hash) {
         bytes32 typeHash = OFFER_TYPEHASH;
@@ -56,6 +61,11 @@ library Papers {
     /// @notice The hash of a Receipt.
     function hashReceipt(bytes32 lease, uint96 amount, uint8 kind, bytes32 evidence) internal pure returns (bytes32) {
         return keccak256(abi.encode(RECEIPT_TYPEHASH, lease, amount, kind, evidence));
+    }
+
+    /// @notice The hash of a Verdict.
+    function hashVerdict(bytes32 lease, uint96 award, uint96 slash, bytes32 evidence) internal pure returns (bytes32) {
+        return keccak256(abi.encode(VERDICT_TYPEHASH, lease, award, slash, evidence));
     }
 
     /// @notice The hash of a Link.
@@ -93,5 +103,28 @@ library Papers {
     /// @notice What a seat holds while its lease is open.
     function leaseWord(bytes32 leaseId, Progress progress) internal pure returns (bytes32) {
         return Hashes.efficientKeccak256(leaseId, bytes32(Progress.unwrap(progress)));
+    }
+
+    /// @notice What a seat holds whose last attempt ended so that it may be opened again; `clauses` is their hash.
+    function reopenableWord(bytes32 clauses, uint256 spent) internal pure returns (bytes32) {
+        return keccak256(abi.encode(clauses, REOPENABLE, spent));
+    }
+
+    /// @notice The seat's word that abi.encode(Clauses, uint96 spent) proves; 0 if the bytes are not of that size.
+    /// @dev The words are hashed as they stand. Only clean ones were ever stored, so none with stray bits is found.
+    function provenWord(bytes calldata previous) internal pure returns (bytes32) {
+        if (previous.length != PREVIOUS_BYTES) return bytes32(0);
+        bytes32 clauses = keccak256(previous[:CLAUSES_BYTES]);
+        return reopenableWord(clauses, uint256(bytes32(previous[CLAUSES_BYTES:])));
+    }
+
+    /// @notice The number of the attempt after a proven one, and what all before it cost. Below 2^8 + 1 and 2^97.
+    function afterAttempt(bytes calldata previous) internal pure returns (uint256 attempt, uint256 spent) {
+        Clauses calldata clauses;
+        assembly ("memory-safe") {
+            clauses := previous.offset
+        }
+        attempt = uint256(clauses.attempt) + 1;
+        spent = uint256(clauses.spent) + uint256(bytes32(previous[CLAUSES_BYTES:]));
     }
 }

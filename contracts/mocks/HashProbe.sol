@@ -3,7 +3,7 @@ pragma solidity ^0.8.30;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
-import {Bid, Clauses, Lease, Link, Offer, Progress, Receipt} from "../interfaces/ILeaseEscrow.sol";
+import {Bid, Clauses, Lease, Link, Offer, Progress, Receipt, Verdict} from "../interfaces/ILeaseEscrow.sol";
 import {AccountWord} from "../libraries/AccountWord.sol";
 import {Lanes} from "../libraries/Lanes.sol";
 import {LeaseMath} from "../libraries/LeaseMath.sol";
@@ -29,6 +29,10 @@ contract HashProbe is EIP712("Suanli", "1") {
         return Papers.RECEIPT_TYPEHASH;
     }
 
+    function verdictTypeHash() external pure returns (bytes32) {
+        return Papers.VERDICT_TYPEHASH;
+    }
+
     function linkTypeHash() external pure returns (bytes32) {
         return Papers.LINK_TYPEHASH;
     }
@@ -43,6 +47,10 @@ contract HashProbe is EIP712("Suanli", "1") {
 
     function hashReceipt(Receipt calldata receipt) external pure returns (bytes32) {
         return Papers.hashReceipt(receipt.lease, receipt.amount, receipt.kind, receipt.evidence);
+    }
+
+    function hashVerdict(Verdict calldata verdict) external pure returns (bytes32) {
+        return Papers.hashVerdict(verdict.lease, verdict.award, verdict.slash, verdict.evidence);
     }
 
     function hashLink(Link calldata link) external pure returns (bytes32) {
@@ -67,6 +75,18 @@ contract HashProbe is EIP712("Suanli", "1") {
 
     function leaseWord(bytes32 leaseId, Progress progress) external pure returns (bytes32) {
         return Papers.leaseWord(leaseId, progress);
+    }
+
+    function reopenableWord(bytes32 clauses, uint96 spent) external pure returns (bytes32) {
+        return Papers.reopenableWord(clauses, spent);
+    }
+
+    function provenWord(bytes calldata previous) external pure returns (bytes32) {
+        return Papers.provenWord(previous);
+    }
+
+    function afterAttempt(bytes calldata previous) external pure returns (uint256 attempt, uint256 spent) {
+        return Papers.afterAttempt(previous);
     }
 
     function domainSeparator() external view returns (bytes32) {
@@ -107,6 +127,18 @@ contract HashProbe is EIP712("Suanli", "1") {
         return LeaseMath.penaltyDown(rate, minSeconds, bond);
     }
 
+    function earnedDown(uint96 rate, uint64 seconds_) external pure returns (uint256) {
+        return LeaseMath.earnedDown(rate, seconds_);
+    }
+
+    function disputeCosts(uint96 amount, uint96 awarded) external pure returns (uint256 consumer, uint256 provider) {
+        return LeaseMath.disputeCosts(amount, awarded);
+    }
+
+    function silenceDown(uint96 paid, uint96 claimed) external pure returns (uint256) {
+        return LeaseMath.silenceDown(paid, claimed);
+    }
+
     function lanesValid(uint128 lanes) external pure returns (bool) {
         return Lanes.isValid(lanes);
     }
@@ -125,9 +157,10 @@ contract HashProbe is EIP712("Suanli", "1") {
     function progressParts(Progress progress)
         external
         pure
-        returns (uint96 paid, uint40 clock, uint8 phase, bool byConsumerSide)
+        returns (uint96 paid, uint96 claimed, uint40 clock, uint8 phase, uint8 kind, bool byConsumerSide)
     {
-        return (progress.paid(), progress.clock(), progress.phase(), progress.stoppedByConsumerSide());
+        (paid, claimed, clock) = (progress.paid(), progress.claimed(), progress.clock());
+        (phase, kind, byConsumerSide) = (progress.phase(), progress.kind(), progress.stoppedByConsumerSide());
     }
 
     function progressWithPaid(Progress progress, uint96 amount) external pure returns (Progress) {
@@ -136,5 +169,13 @@ contract HashProbe is EIP712("Suanli", "1") {
 
     function progressStopped(Progress progress, uint40 clock, bool byConsumerSide) external pure returns (Progress) {
         return progress.stopped(clock, byConsumerSide);
+    }
+
+    function progressClaimed(Progress progress, uint96 amount, uint40 clock, uint8 kind) external pure returns (Progress) {
+        return progress.claimedBy(amount, clock, kind);
+    }
+
+    function progressDisputed(Progress progress, uint40 clock) external pure returns (Progress) {
+        return progress.disputed(clock);
     }
 }

@@ -10,7 +10,7 @@ from typing import Literal, assert_never
 
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.documents import Usage
-from suanli_protocol.lease import Clauses, Lease
+from suanli_protocol.lease import Clauses, Kind, Lease
 from suanli_protocol.messages import Offer
 from suanli_protocol.reasons import billable
 from suanli_protocol.units import MIB_PER_GIB, MILLI, SECONDS_PER_HOUR, ceil_div
@@ -49,6 +49,11 @@ def usage_bill(prices: Prices, need: Lanes, usage: Usage, billed: int, cap: int)
     per_core = (core_milliseconds * prices.core + need.accelerator_milli * billed * prices.accelerator) * MIB_PER_GIB
     per_gib = (memory * prices.memory_gib + need.disk_mib * prices.disk_gib) * billed * MILLI
     return min(cap, (per_core + per_gib) // (MILLI * MIB_PER_GIB * SECONDS_PER_HOUR))
+
+
+def kind_of(reason: str) -> Kind:
+    """The kind of the final receipt or claim: FAILED, and so open to another attempt, only by the provider's fault."""
+    return Kind.DONE if billable(reason) else Kind.FAILED
 
 
 def due(lease: Lease, clauses: Clauses, offer: Offer, billing: Billing, usage: Usage, reason: str) -> Bill:

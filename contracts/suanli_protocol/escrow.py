@@ -14,10 +14,10 @@ from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.erc20 import Token, calldata, view
 from suanli_protocol.errors import ConfigurationError, FundsError
 from suanli_protocol.events import EscrowEvent, decode_event
-from suanli_protocol.lease import Account, Clauses, Lease, Progress
-from suanli_protocol.messages import Link
+from suanli_protocol.lease import CLOSED_WORD, Account, Clauses, Lease, Progress
+from suanli_protocol.messages import Link, Verdict
 from suanli_protocol.openings import Fill, Opening, Openings, Settlement
-from suanli_protocol.signing import Domain, Signer, checksum_address
+from suanli_protocol.signing import Domain, Signer, address_bytes, checksum_address
 
 __all__ = [
     "Account",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 PERMIT_SECONDS = 3600
-CLOSED = (1).to_bytes(32, "big")  # the word of a seat that is closed or cancelled
+CLOSED = CLOSED_WORD  # the word of a seat that is closed or cancelled
 UNUSED = bytes(32)
 
 
@@ -76,12 +76,16 @@ class Escrow:
         return _address(view(self.chain, self.address, "ownerOf(address)", account, block=block)[0])
 
     def seat(self, seat_key: bytes, *, block: BlockId = "latest") -> bytes:
-        """The word at a seat: UNUSED, CLOSED, or lease.seat_word of the open lease."""
+        """The word at a seat: UNUSED, CLOSED, lease.seat_word of the open lease, or lease.reopenable_word."""
         return view(self.chain, self.address, "seatOf(bytes32)", seat_key, block=block)[0].to_bytes(32, "big")
 
     def events(self, from_block: int, to_block: int) -> list[EscrowEvent]:
         """All events of blocks from..to, in order."""
         return _decoded(self.chain.logs(self.address, from_block, to_block))
+
+    def events_of_lease(self, lease: bytes, from_block: int, to_block: int) -> list[EscrowEvent]:
+        """The events of one lease, by its id, in blocks from..to, in order."""
+        return _decoded(self.chain.logs(self.address, from_block, to_block, about=lease))
 
     def events_of(self, receipt: TxReceipt) -> list[EscrowEvent]:
         """The escrow's events of one transaction: what became of each entry of a batch."""
@@ -104,6 +108,10 @@ class Escrow:
     def decode_settle(self, data: bytes) -> tuple[Settlement, ...]:
         """The settlements in hostile calldata; ProtocolError if it is no call of `settle`."""
         return calls.decode_settle(data)
+
+    def encode_way_out(self, function: str, lease: Lease, clauses: Clauses, progress: Progress, *rest: object) -> bytes:
+        """Calldata of a way out, such as "finalize": the lease's terms and progress, then its own arguments."""
+        return _with_terms(function, lease, clauses, progress, *rest)
 
     # Transactions
 
@@ -158,9 +166,10 @@ class Escrow:
         """Kills every older paper of the account."""
         return self._transact(signer, calldata("bump(address)", account))
 
-    def cancel(self, signer: Signer, consumer: str, seat: bytes, index: int = 0) -> TxReceipt:
-        """Closes a seat that was never used."""
-        return self._transact(signer, calldata("cancel(address,bytes32,uint16)", consumer, seat, index))
+    def cancel(self, signer: Signer, consumer: str, seat: bytes, index: int = 0, previous: bytes = b"") -> TxReceipt:
+        """Closes a seat that was never used, or one that is reopenable by its last attempt's proof (see Previous)."""
+        data = contract_abi("LeaseEscrow").encode("cancel", address_bytes(consumer), seat, index, previous)
+        return self._transact(signer, data)
 
     def open(self, signer: Signer, head: bytes, openings: Sequence[Opening]) -> TxReceipt:
         """Opens leases; `events_of` the receipt says which."""
@@ -177,6 +186,50 @@ class Escrow:
     def release(self, signer: Signer, lease: Lease, clauses: Clauses, progress: Progress) -> TxReceipt:
         """Gives a lease back (the provider)."""
         return self._transact(signer, _with_terms("release", lease, clauses, progress))
+
+    def claim(
+        self,
+        signer: Signer,
+        lease: Lease,
+        clauses: Clauses,
+        progress: Progress,
+        amount: int,
+        kind: int,
+        evidence: bytes,
+    ) -> TxReceipt:
+        """Asks for the provider's due without the consumer; `amount` is a total."""
+        return self._transact(signer, _with_terms("claim", lease, clauses, progress, amount, kind, evidence))
+
+    def dispute(self, signer: Signer, lease: Lease, clauses: Clauses, progress: Progress) -> TxReceipt:
+        """Calls the arbiter (consumer or guard)."""
+        return self._transact(signer, _with_terms("dispute", lease, clauses, progress))
+
+    def resolve(
+        self,
+        signer: Signer,
+        lease: Lease,
+        clauses: Clauses,
+        progress: Progress,
+        award: int,
+        slash: int,
+        evidence: bytes,
+        arbiter: bytes = calls.NO_SIGNATURE,
+    ) -> TxReceipt:
+        """Ends a dispute; `arbiter` is its signature over the Verdict, unless it (or its owner) sends."""
+        halves = (arbiter[:32], arbiter[32:])
+        return self._transact(signer, _with_terms("resolve", lease, clauses, progress, award, slash, evidence, halves))
+
+    def sign_verdict(self, arbiter: Signer, verdict: Verdict) -> bytes:
+        """The arbiter's signature for `resolve` by somebody else."""
+        return arbiter.sign(self.domain, verdict)
+
+    def finalize(self, signer: Signer, lease: Lease, clauses: Clauses, progress: Progress) -> TxReceipt:
+        """Ends a claim that nobody disputed, or a dispute that nobody judged (anyone)."""
+        return self._transact(signer, _with_terms("finalize", lease, clauses, progress))
+
+    def reclaim(self, signer: Signer, lease: Lease, clauses: Clauses, progress: Progress) -> TxReceipt:
+        """Ends a lease whose provider has vanished (anyone)."""
+        return self._transact(signer, _with_terms("reclaim", lease, clauses, progress))
 
     def faucet(self, signer: Signer, to: str, amount: int) -> TxReceipt:
         """Mints devnet money to an address."""
@@ -207,9 +260,8 @@ def _create(signer: Signer, chain: Chain, code: bytes) -> TxReceipt:
     return chain.wait(chain.send(signer, code, to=None))
 
 
-def _with_terms(function: str, lease: Lease, clauses: Clauses, progress: Progress) -> bytes:
-    terms = (calls.struct_values(lease), calls.struct_values(clauses), progress.pack())
-    return contract_abi("LeaseEscrow").encode(function, *terms)
+def _with_terms(function: str, lease: Lease, clauses: Clauses, progress: Progress, *rest: object) -> bytes:
+    return contract_abi("LeaseEscrow").encode(function, *calls.term_values(lease, clauses, progress), *rest)
 
 
 def _deposit_with_permit(account: str, amount: int, deadline: int, permit: bytes) -> bytes:

@@ -58,7 +58,7 @@ class Bumped(EscrowEvent):
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(EscrowEvent):
-    """An unused seat is closed for ever."""
+    """A seat that was unused or reopenable is closed for ever."""
 
     seat_key: bytes
     consumer: str
@@ -135,6 +135,60 @@ class Released(EscrowEvent):
     penalty: int
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed(EscrowEvent):
+    """The provider asked for its due without the consumer; `amount` is its total."""
+
+    lease_id: bytes
+    amount: int
+    kind: Kind
+    evidence: bytes
+    clock: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed(EscrowEvent):
+    """The consumer's side called the arbiter."""
+
+    lease_id: bytes
+    by: str
+    clock: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(EscrowEvent):
+    """The arbiter decided: totals of the lease, what was taken of the bond, and who bore what of the cost."""
+
+    lease_id: bytes
+    paid: int
+    fee: int
+    slash: int
+    cost_consumer: int
+    cost_provider: int
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finalized(EscrowEvent):
+    """A claim was paid, or half of a disputed one; `paid` and `fee` are the lease's totals."""
+
+    lease_id: bytes
+    paid: int
+    fee: int
+    kind: Kind
+    disputed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed(EscrowEvent):
+    """The provider vanished: the deposit's rest and the whole `bond` went to the consumer."""
+
+    lease_id: bytes
+    paid: int
+    fee: int
+    bond: int
+
+
 def decode_event(log: Log) -> EscrowEvent | None:
     """The event of a log of the escrow; None for one that it does not declare; ProtocolError for a malformed one."""
     found = contract_abi("LeaseEscrow").event(log.topics, log.data)
@@ -183,5 +237,20 @@ def _event(name: str, place: tuple[int, bytes, bytes, int], members: dict[str, A
             return Stopped(*place, members["leaseId"], address("by"), clock, by_consumer_side)
         case "Released":
             return Released(*place, members["leaseId"], members["paid"], members["penalty"])
+        case "Claimed":
+            what = (members["amount"], Kind(members["kind"]), members["evidence"])
+            return Claimed(*place, members["leaseId"], *what, members["clock"])
+        case "Disputed":
+            return Disputed(*place, members["leaseId"], address("by"), members["clock"])
+        case "Resolved":
+            totals = (members["paid"], members["fee"])
+            moved = (members["slash"], members["costConsumer"], members["costProvider"])
+            return Resolved(*place, members["leaseId"], *totals, *moved, members["evidence"])
+        case "Finalized":
+            totals = (members["paid"], members["fee"])
+            return Finalized(*place, members["leaseId"], *totals, Kind(members["kind"]), members["disputed"])
+        case "Reclaimed":
+            totals = (members["paid"], members["fee"])
+            return Reclaimed(*place, members["leaseId"], *totals, members["bond"])
         case _:
             return None

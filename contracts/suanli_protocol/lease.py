@@ -1,370 +1,245 @@
-"""The lease as the escrow sees it: its terms, its arithmetic, why it would not open, and each way on from each state.
+"""The lease as the escrow sees it: each way on from each state, when it is open, and where its money goes.
 
-A pure mirror of LeaseEscrow.sol (parity tests compare the two): no I/O, no clock. Money is in base units; the
-direction of rounding stands in each name.
+A pure mirror of LeaseEscrow.sol (parity tests compare the two): no I/O, no clock. Money is in base units. The names of
+a lease's arithmetic, terms and refusals are here as well, so that one import gives the whole lease.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from enum import StrEnum
 from typing import NoReturn, assert_never
 
-from suanli_protocol.capacity import GUARD, Lanes, Prices
 from suanli_protocol.errors import ProtocolError
-from suanli_protocol.messages import ZERO_ADDRESS, Bid, Offer, Struct, typed
-from suanli_protocol.signing import address_bytes, keccak256, struct_hash, words
-from suanli_protocol.units import BPS, SECONDS_PER_HOUR, ceil_div
-
-STAKE_DIVISOR = 10
-BOND_BPS_MIN = 1000
-BY_CONSUMER_SIDE = 1  # bit 0 of Progress.flags
-
-# Arithmetic
-
-
-def price_up(rate: int, seconds: int) -> int:
-    """The most that `seconds` at `rate` per hour can cost."""
-    return ceil_div(rate * seconds, SECONDS_PER_HOUR)
-
-
-def fee_down(amount: int, fee_bps: int) -> int:
-    """The market's fee on a cumulative payment. A step's fee is a difference of two of these."""
-    return amount * fee_bps // BPS
-
-
-def stake_down(price: int) -> int:
-    """What the consumer locks beside price and fee."""
-    return price // STAKE_DIVISOR
-
-
-def deposit_of(price: int, fee_bps: int) -> int:
-    """What the consumer locks in all: price, its fee, its stake."""
-    return price + fee_down(price, fee_bps) + stake_down(price)
-
-
-def bond_down(price: int, bond_bps: int) -> int:
-    """What the provider locks."""
-    return price * bond_bps // BPS
-
-
-def penalty_down(rate: int, min_seconds: int, bond: int) -> int:
-    """What giving a lease back costs the provider: the shortest billed time, at most its bond."""
-    return min(bond, rate * min_seconds // SECONDS_PER_HOUR)
-
-
-def lease_seconds(bid: Bid, offer: Offer) -> int:
-    """The longest that a lease of the two may last."""
-    return min(bid.max_seconds, offer.max_seconds)
-
-
-def ask_up(bid: Bid, offer: Offer) -> int:
-    """What the offer asks per hour for the bid's need."""
-    return Prices.unpack(offer.prices).ask_up(Lanes.unpack(bid.need))
-
-
-# Terms
-
-
-@dataclass(frozen=True, slots=True)
-class Clauses(Struct):
-    """The terms of a lease that only its rarer ways out need (see ILeaseEscrow.sol)."""
-
-    bid: bytes = typed("bytes32")
-    offer: bytes = typed("bytes32")
-    arbiter: str = typed("address")
-    guard: str = typed("address")
-    rate: int = typed("uint96")
-    budget: int = typed("uint96")
-    max_seconds: int = typed("uint32")
-    min_seconds: int = typed("uint32")
-    window: int = typed("uint32")
-    attempt: int = typed("uint8")
-    attempts: int = typed("uint8")
-    opened_at: int = typed("uint40")
-
-    @property
-    def ends_at(self) -> int:
-        """The second from which nothing more is billable, unless it is stopped earlier."""
-        return self.opened_at + self.max_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Lease(Struct):
-    """The terms of a lease that every settlement needs (see ILeaseEscrow.sol)."""
-
-    clauses: bytes = typed("bytes32")
-    seat_key: bytes = typed("bytes32")
-    consumer: str = typed("address")
-    provider: str = typed("address")
-    market: str = typed("address")
-    need: int = typed("uint128")
-    price: int = typed("uint96")
-    bond: int = typed("uint96")
-    fee_bps: int = typed("uint16")
-
-    @property
-    def deposit(self) -> int:
-        """What the consumer locked."""
-        return deposit_of(self.price, self.fee_bps)
-
-
-class Phase(IntEnum):
-    """Where an open lease stands."""
-
-    RUNNING = 0
-    STOPPED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an open lease has come: paid and claimed totals, the second its phase began, phase, flags."""
-
-    paid: int = 0
-    claimed: int = 0
-    clock: int = 0
-    phase: Phase = Phase.RUNNING
-    flags: int = 0
-
-    def pack(self) -> int:
-        """The escrow's word."""
-        return self.paid << 160 | self.claimed << 64 | self.clock << 24 | self.phase << 16 | self.flags << 8
-
-    @classmethod
-    def unpack(cls, word: int) -> Progress:
-        """From the escrow's word; ProtocolError for a phase that this version does not know."""
-        phase = word >> 16 & 0xFF
-        if phase > max(Phase) or word & 0xFF or not 0 <= word < 1 << 256:
-            raise ProtocolError(f"{word:#x} is no progress of a lease")
-        return cls(word >> 160, word >> 64 & (1 << 96) - 1, word >> 24 & (1 << 40) - 1, Phase(phase), word >> 8 & 0xFF)
-
-    @property
-    def by_consumer_side(self) -> bool:
-        """Whether the consumer or its guard stopped the lease."""
-        return bool(self.flags & BY_CONSUMER_SIDE)
-
-
-def clauses_hash(clauses: Clauses) -> bytes:
-    """keccak256(abi.encode(clauses))."""
-    return keccak256(words(clauses))
-
-
-def lease_id(lease: Lease) -> bytes:
-    """keccak256(abi.encode(lease))."""
-    return keccak256(words(lease))
-
-
-def seat_key(seat: bytes, consumer: str, index: int = 0) -> bytes:
-    """Where the escrow keeps the lease of a seat."""
-    return keccak256(seat + address_bytes(consumer) + index.to_bytes(12, "big"))
-
-
-def seat_word(lease: bytes, progress: Progress) -> bytes:
-    """What a seat holds while its lease (by id) is open."""
-    return keccak256(lease + progress.pack().to_bytes(32, "big"))
-
-
-def terms(
-    bid: Bid, offer: Offer, *, rate: int, index: int = 0, attempt: int = 1, opened_at: int
-) -> tuple[Lease, Clauses]:
-    """What `open` creates from two papers at the block time `opened_at`; ValueError if a term does not fit its type."""
-    seconds = lease_seconds(bid, offer)
-    price = price_up(rate, seconds)
-    clauses = Clauses(
-        bid=struct_hash(bid),
-        offer=struct_hash(offer),
-        arbiter=bid.arbiter,
-        guard=bid.guard,
-        rate=rate,
-        budget=bid.budget,
-        max_seconds=seconds,
-        min_seconds=offer.min_seconds,
-        window=bid.window,
-        attempt=attempt,
-        attempts=bid.attempts,
-        opened_at=opened_at,
-    )
-    lease = Lease(
-        clauses=clauses_hash(clauses),
-        seat_key=seat_key(bid.seat, bid.consumer, index),
-        consumer=bid.consumer,
-        provider=offer.provider,
-        market=bid.market,
-        need=bid.need,
-        price=price,
-        bond=bond_down(price, offer.bond_bps),
-        fee_bps=bid.fee_bps,
-    )
-    return lease, clauses
-
-
-# Why an entry of a batch is left out
-
-
-class Refusal(IntEnum):
-    """The escrow's codes, as ILeaseEscrow.sol numbers them."""
-
-    NONE = 0
-    NOT_THE_MARKET = 1
-    OTHER_MARKET = 2
-    SAME_PARTY = 3
-    BID_EXPIRED = 4
-    OFFER_EXPIRED = 5
-    BID_COUNTER = 6
-    OFFER_COUNTER = 7
-    SEAT_TAKEN = 8
-    UNSUPPORTED = 9
-    ARBITER = 10
-    SECONDS = 11
-    RATE_BELOW_ASK = 12
-    RATE_ABOVE_BID = 13
-    BUDGET = 14
-    WINDOW = 15
-    BOND = 16
-    FEE = 17
-    TRAITS = 18
-    LANES = 19
-    CAPACITY = 20
-    CONSUMER_FUNDS = 21
-    PROVIDER_FUNDS = 22
-    BID_SIGNATURE = 23
-    OFFER_SIGNATURE = 24
-    UNKNOWN_LEASE = 25
-    AMOUNT = 26
-    KIND = 27
-    PROVIDER_SIGNATURE = 28
-    CONSUMER_SIGNATURE = 29
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account's word: free money, counter, capacity in use."""
-
-    free: int = 0
-    counter: int = 0
-    used: Lanes = field(default_factory=Lanes)
-
-
-def same_address(one: str, other: str) -> bool:
-    """Whether two texts name one address."""
-    return one.lower() == other.lower()
-
-
-def acts_for(caller: str, account: str, owner: str = ZERO_ADDRESS) -> bool:
-    """Whether `caller` is the account or its owner; nobody acts for the zero account."""
-    if same_address(account, ZERO_ADDRESS):
-        return False
-    return same_address(caller, account) or same_address(caller, owner)
-
-
-def refusal(
-    bid: Bid,
-    offer: Offer,
-    *,
-    rate: int,
-    index: int = 0,
-    previous: bytes = b"",
-    caller: str,
-    now: int,
-    consumer: Account,
-    provider: Account,
-    seat: bytes = bytes(32),
-    market_owner: str = ZERO_ADDRESS,
-) -> Refusal:
-    """Why `open` by `caller` at block time `now` would leave this fill out, signatures aside; NONE if it would not.
-
-    The same checks in the same order as the escrow's. `consumer` and `provider` are the accounts, `seat` the word at
-    the seat, as of the block before.
-    """
-    for code, refused in (
-        (Refusal.NOT_THE_MARKET, not acts_for(caller, bid.market, market_owner)),
-        (Refusal.OTHER_MARKET, offer.market not in (ZERO_ADDRESS, bid.market)),
-        (Refusal.SAME_PARTY, not _are_two_parties(bid.consumer, offer.provider)),
-        (Refusal.BID_EXPIRED, now >= bid.valid_until),
-        (Refusal.OFFER_EXPIRED, now >= offer.valid_until),
-        (Refusal.BID_COUNTER, bid.counter != consumer.counter),
-        (Refusal.OFFER_COUNTER, offer.counter != provider.counter),
-        (Refusal.SEAT_TAKEN, seat != bytes(32)),
-        (Refusal.UNSUPPORTED, _is_unsupported(bid) or index != 0 or previous != b""),
-        (Refusal.ARBITER, not same_address(bid.arbiter, ZERO_ADDRESS) or not same_address(offer.arbiter, ZERO_ADDRESS)),
-    ):
-        if refused:
-            return code
-    return _refusal_of_terms(bid, offer, rate) or _refusal_of_means(bid, offer, rate, consumer, provider)
-
-
-def _are_two_parties(consumer: str, provider: str) -> bool:
-    return len({consumer.lower(), provider.lower(), ZERO_ADDRESS}) == 3
-
-
-def _is_unsupported(bid: Bid) -> bool:
-    return bid.count != 1 or bid.attempts != 1 or bid.gang
-
-
-def _refusal_of_terms(bid: Bid, offer: Offer, rate: int) -> Refusal:
-    """The bounds that the two papers set for each other."""
-    seconds = lease_seconds(bid, offer)
-    price = price_up(rate, seconds)
-    for code, refused in (
-        (Refusal.SECONDS, seconds == 0 or seconds < offer.min_seconds),
-        (Refusal.RATE_BELOW_ASK, rate < ask_up(bid, offer)),
-        (Refusal.RATE_ABOVE_BID, rate > bid.max_rate),
-        (Refusal.BUDGET, price + fee_down(price, bid.fee_bps) > bid.budget),
-        (Refusal.WINDOW, bid.window > offer.max_window),
-        (Refusal.BOND, not BOND_BPS_MIN <= offer.bond_bps <= BPS),
-        (Refusal.FEE, bid.fee_bps > BPS),
-        (Refusal.TRAITS, bool(bid.needs & ~offer.traits or bid.refuses & offer.traits)),
-        (Refusal.LANES, bool((bid.need | offer.capacity) & GUARD)),
-    ):
-        if refused:
-            return code
-    return Refusal.NONE
-
-
-def _refusal_of_means(bid: Bid, offer: Offer, rate: int, consumer: Account, provider: Account) -> Refusal:
-    """Capacity and money of the two accounts."""
-    price = price_up(rate, lease_seconds(bid, offer))
-    if not Lanes.unpack(offer.capacity).covers(provider.used + Lanes.unpack(bid.need)):
-        return Refusal.CAPACITY
-    if deposit_of(price, bid.fee_bps) > consumer.free:
-        return Refusal.CONSUMER_FUNDS
-    if bond_down(price, offer.bond_bps) > provider.free:
-        return Refusal.PROVIDER_FUNDS
-    return Refusal.NONE
-
-
-# The state machine
-
-
-class Kind(IntEnum):
-    """Kinds of receipts."""
-
-    INTERIM = 0
-    DONE = 1
-    FAILED = 2
+from suanli_protocol.lease_math import (
+    BOND_BPS_MIN,
+    DISPUTE_DIVISOR,
+    STAKE_DIVISOR,
+    ask_up,
+    bond_down,
+    deposit_of,
+    dispute_cost_down,
+    dispute_costs,
+    earned_down,
+    fee_down,
+    lease_seconds,
+    penalty_down,
+    price_up,
+    silence_down,
+    stake_down,
+)
+from suanli_protocol.lease_terms import (
+    BY_CONSUMER_SIDE,
+    Clauses,
+    Kind,
+    Lease,
+    Phase,
+    Previous,
+    Progress,
+    attempt_after,
+    clauses_hash,
+    lease_id,
+    proves,
+    reopenable_word,
+    seat_key,
+    seat_word,
+    terms,
+)
+from suanli_protocol.messages import ZERO_ADDRESS
+from suanli_protocol.refusals import Account, Refusal, acts_for, refusal, same_address
+
+__all__ = [
+    "BOND_BPS_MIN",
+    "BY_CONSUMER_SIDE",
+    "CLOSED_WORD",
+    "DISPUTE_DIVISOR",
+    "STAKE_DIVISOR",
+    "Account",
+    "Change",
+    "Claim",
+    "Clauses",
+    "Dispute",
+    "Finalize",
+    "Kind",
+    "Lease",
+    "Phase",
+    "Previous",
+    "Progress",
+    "Reclaim",
+    "Refusal",
+    "Release",
+    "Resolve",
+    "Settle",
+    "Split",
+    "State",
+    "Status",
+    "Stop",
+    "acts_for",
+    "apply",
+    "ask_up",
+    "attempt_after",
+    "bond_down",
+    "claim_until",
+    "clauses_hash",
+    "deposit_of",
+    "dispute_cost_down",
+    "dispute_costs",
+    "dispute_until",
+    "earned_down",
+    "fee_down",
+    "finalize_from",
+    "has_ended",
+    "lease_id",
+    "lease_seconds",
+    "most_claimable",
+    "penalty_down",
+    "price_up",
+    "proves",
+    "reclaim_from",
+    "refusal",
+    "reopenable_word",
+    "resolve_until",
+    "same_address",
+    "seat_key",
+    "seat_word",
+    "settle_refusal",
+    "silence_down",
+    "stake_down",
+    "terms",
+]
+
+CLOSED_WORD = (1).to_bytes(32, "big")  # of a seat that is closed for good
+
+
+# States
+
+
+class Status(StrEnum):
+    """What a lease is, in one word."""
+
+    OPEN = "open"
+    STOPPED = "stopped"
+    CLAIMED = "claimed"
+    DISPUTED = "disputed"
+    SETTLED = "settled"
+    RELEASED = "released"
+    FINALIZED = "finalized"
+    RESOLVED = "resolved"
+    RECLAIMED = "reclaimed"
+
+
+_OPEN = {
+    Phase.RUNNING: Status.OPEN,
+    Phase.STOPPED: Status.STOPPED,
+    Phase.CLAIMED: Status.CLAIMED,
+    Phase.DISPUTED: Status.DISPUTED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A lease as the escrow sees it."""
+    """A lease as the escrow sees it. `closed` is by what it ended, `reopenable` whether its seat may be used again."""
 
     lease: Lease
     clauses: Clauses
-    progress: Progress = Progress()
-    is_open: bool = True
+    progress: Progress = field(default_factory=Progress)
+    closed: Status | None = None
+    reopenable: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the escrow still holds money for it."""
+        return self.closed is None
+
+    @property
+    def status(self) -> Status:
+        """Derived from the facts."""
+        return self.closed or _OPEN[self.progress.phase]
 
     @property
     def locked(self) -> int:
         """What the escrow still holds for the lease: deposit and bond, less what was paid with its fee."""
-        if not self.is_open:
-            return 0
-        paid = self.progress.paid
-        return self.lease.deposit + self.lease.bond - paid - fee_down(paid, self.lease.fee_bps)
+        return self.lease.deposit + self.lease.bond - self.spent if self.is_open else 0
+
+    @property
+    def spent(self) -> int:
+        """What was paid, with its fee."""
+        return self.progress.paid + fee_down(self.progress.paid, self.lease.fee_bps)
 
     @property
     def need(self) -> int:
-        """The capacity that the lease occupies (lanes)."""
-        return self.lease.need if self.is_open else 0
+        """The capacity that the lease occupies (lanes): none from a claim on."""
+        return self.lease.need if self.is_open and self.progress.is_occupying else 0
+
+    @property
+    def ends_at(self) -> int:
+        """The second from which nothing more is billable."""
+        return self.progress.clock if self.progress.phase is Phase.STOPPED else self.clauses.ends_at
+
+    @property
+    def word(self) -> bytes:
+        """What the seat holds."""
+        if self.is_open:
+            return seat_word(lease_id(self.lease), self.progress)
+        return reopenable_word(self.lease.clauses, self.spent) if self.reopenable else CLOSED_WORD
+
+    @property
+    def previous(self) -> Previous | None:
+        """The proof for the next attempt at the seat; None if there can be none."""
+        return Previous(self.clauses, self.spent) if self.reopenable else None
+
+
+def has_ended(lease: Lease, word: bytes, paid: Iterable[int] = (0,)) -> bool:
+    """Whether a seat's word says that the lease ended, having paid one of these totals if the seat is reopenable.
+
+    Once a later attempt took the seat, no word tells: its events do.
+    """
+    spent = {amount + fee_down(amount, lease.fee_bps) for amount in paid}
+    return word == CLOSED_WORD or word in {reopenable_word(lease.clauses, total) for total in spent}
+
+
+# Windows: half-open, so that no two ways of opposite effect are ever open together
+
+
+def claim_until(state: State) -> int | None:
+    """The provider may claim before this second; None once it has, or the lease is closed."""
+    return state.ends_at + state.clauses.window if state.is_open and state.progress.is_occupying else None
+
+
+def reclaim_from(state: State) -> int | None:
+    """From this second on anyone may send everything back to the consumer; None where that is not possible."""
+    return claim_until(state)
+
+
+def dispute_until(state: State) -> int | None:
+    """The consumer's side may dispute before this second; None if nothing is claimed, or nobody could judge."""
+    claimed = state.is_open and state.progress.phase is Phase.CLAIMED
+    judged = not same_address(state.clauses.arbiter, ZERO_ADDRESS)
+    return state.progress.clock + state.clauses.window if claimed and judged else None
+
+
+def resolve_until(state: State) -> int | None:
+    """The arbiter may decide before this second; None if nothing is disputed."""
+    disputed = state.is_open and state.progress.phase is Phase.DISPUTED
+    return state.progress.clock + 3 * state.clauses.window if disputed else None
+
+
+def finalize_from(state: State) -> int | None:
+    """From this second on anyone may end a claimed or disputed lease; None if it is neither."""
+    if state.is_open and state.progress.phase is Phase.CLAIMED:
+        return state.progress.clock + state.clauses.window
+    return resolve_until(state)
+
+
+def most_claimable(state: State, now: int) -> int:
+    """The highest total that the provider can claim at `now`: the time used, at most the price, at least `paid`."""
+    used = min(now, state.ends_at) - state.clauses.opened_at
+    earned = earned_down(state.clauses.rate, max(state.clauses.min_seconds, used))
+    return max(state.progress.paid, min(state.lease.price, earned))
+
+
+# Changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +262,38 @@ class Release:
     """The provider gives the lease back."""
 
 
-Change = Settle | Stop | Release
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The provider asks for its due without the consumer; `amount` is its total."""
+
+    amount: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """The consumer or its guard calls the arbiter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """The arbiter's verdict: the provider's total, and what is taken of its bond for the consumer."""
+
+    award: int
+    slash: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finalize:
+    """Anyone ends a claim that nobody disputed, or a dispute that nobody judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """Anyone ends a lease whose provider has vanished."""
+
+
+Change = Settle | Stop | Release | Claim | Dispute | Resolve | Finalize | Reclaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,11 +305,12 @@ class Split:
     to_consumer: int = 0  # what is left of the deposit
     bond_back: int = 0  # to the provider
     penalty: int = 0  # from the bond to the consumer
+    to_arbiter: int = 0
 
     @property
     def total(self) -> int:
         """All parts."""
-        return self.to_provider + self.to_market + self.to_consumer + self.bond_back + self.penalty
+        return self.to_provider + self.to_market + self.to_consumer + self.bond_back + self.penalty + self.to_arbiter
 
 
 def apply(state: State, change: Change, now: int) -> tuple[State, Split]:
@@ -417,6 +324,16 @@ def apply(state: State, change: Change, now: int) -> tuple[State, Split]:
             return _stop(state, change, now), Split()
         case Release():
             return _release(state)
+        case Claim():
+            return _claim(state, change, now), Split()
+        case Dispute():
+            return _dispute(state, now), Split()
+        case Resolve():
+            return _resolve(state, change, now)
+        case Finalize():
+            return _finalize(state, now)
+        case Reclaim():
+            return _reclaim(state, now)
         case _:
             assert_never(change)
 
@@ -426,46 +343,119 @@ def settle_refusal(state: State, amount: int, kind: int) -> Refusal:
     paid = state.progress.paid
     if amount > state.lease.price or amount < paid or (kind == Kind.INTERIM and amount == paid):
         return Refusal.AMOUNT
-    return Refusal.KIND if kind > Kind.FAILED else Refusal.NONE
+    late = kind == Kind.INTERIM and not state.progress.is_occupying
+    return Refusal.KIND if kind > Kind.FAILED or late else Refusal.NONE
 
 
 def _settle(state: State, receipt: Settle) -> tuple[State, Split]:
-    code = settle_refusal(state, receipt.amount, receipt.kind)
-    if code is not Refusal.NONE:
-        _refuse_amount(state, receipt)
-    earned = Split(
-        to_provider=receipt.amount - state.progress.paid,
-        to_market=fee_down(receipt.amount, state.lease.fee_bps) - fee_down(state.progress.paid, state.lease.fee_bps),
-    )
-    after = replace(state, progress=replace(state.progress, paid=receipt.amount))
-    match receipt.kind:
-        case Kind.INTERIM:
-            return after, earned
-        case Kind.DONE | Kind.FAILED:
-            refund = after.locked - state.lease.bond
-            return replace(after, is_open=False), replace(earned, to_consumer=refund, bond_back=state.lease.bond)
+    match settle_refusal(state, receipt.amount, receipt.kind):
+        case Refusal.AMOUNT:
+            _refuse_amount(state, receipt.amount, state.progress.paid, state.lease.price)
+        case Refusal.KIND:
+            raise ProtocolError("an interim receipt cannot follow a claim", code="lease_kind")
         case _:
-            assert_never(receipt.kind)
-
-
-def _refuse_amount(state: State, receipt: Settle) -> NoReturn:
-    raise ProtocolError(
-        f"a receipt of kind {receipt.kind} over {receipt.amount} does not follow {state.progress.paid} paid of at most "
-        f"{state.lease.price}",
-        code="lease_amount",
-    )
+            pass
+    if receipt.kind is not Kind.INTERIM:
+        return _close(state, Status.SETTLED, receipt.amount, reopenable=receipt.kind is Kind.FAILED)
+    return replace(state, progress=replace(state.progress, paid=receipt.amount)), _earned(state, receipt.amount)
 
 
 def _stop(state: State, stop: Stop, now: int) -> State:
-    if state.progress.phase is not Phase.RUNNING:
-        raise ProtocolError("the lease is stopped already", code="lease_phase")
-    clock = min(now, state.clauses.ends_at)
+    _require_phase(state, Phase.RUNNING)
+    clock = min(now, state.ends_at)
     flags = BY_CONSUMER_SIDE if stop.by_consumer_side else 0
     return replace(state, progress=replace(state.progress, clock=clock, phase=Phase.STOPPED, flags=flags))
 
 
 def _release(state: State) -> tuple[State, Split]:
+    _require_phase(state, Phase.RUNNING, Phase.STOPPED)
     lease, clauses = state.lease, state.clauses
     due = 0 if state.progress.by_consumer_side else penalty_down(clauses.rate, clauses.min_seconds, lease.bond)
-    split = Split(to_consumer=state.locked - lease.bond, bond_back=lease.bond - due, penalty=due)
-    return replace(state, is_open=False), split
+    return _close(state, Status.RELEASED, state.progress.paid, penalty=due, reopenable=True)
+
+
+def _claim(state: State, claim: Claim, now: int) -> State:
+    _require_phase(state, Phase.RUNNING, Phase.STOPPED)
+    _require_before(claim_until(state), now)
+    if claim.kind is Kind.INTERIM:
+        raise ProtocolError("a claim is final: done or failed", code="lease_kind")
+    most = most_claimable(state, now)
+    if not state.progress.paid <= claim.amount <= most:
+        _refuse_amount(state, claim.amount, state.progress.paid, most)
+    return replace(state, progress=state.progress.claimed_by(claim.amount, now, claim.kind))
+
+
+def _dispute(state: State, now: int) -> State:
+    _require_phase(state, Phase.CLAIMED)
+    _require_before(state.progress.clock + state.clauses.window, now)
+    if dispute_until(state) is None:
+        raise ProtocolError("the lease names no arbiter: the claim stands", code="lease_no_arbiter")
+    return replace(state, progress=replace(state.progress, clock=now, phase=Phase.DISPUTED))
+
+
+def _resolve(state: State, verdict: Resolve, now: int) -> tuple[State, Split]:
+    """Closed as if the verdict had been agreed; then both sides pay the arbiter, the slash coming after the cost."""
+    _require_phase(state, Phase.DISPUTED)
+    _require_before(resolve_until(state), now)
+    paid, claimed, bond = state.progress.paid, state.progress.claimed, state.lease.bond
+    for amount, least, most in ((verdict.award, paid, claimed), (verdict.slash, 0, bond)):
+        if not least <= amount <= most:
+            _refuse_amount(state, amount, least, most)
+    of_consumer, of_provider = dispute_costs(claimed - paid, verdict.award - paid)
+    taken = min(verdict.slash, bond - of_provider)
+    closed, split = _close(state, Status.RESOLVED, verdict.award, penalty=taken)
+    return closed, replace(
+        split,
+        to_consumer=split.to_consumer - of_consumer,
+        bond_back=split.bond_back - of_provider,
+        to_arbiter=of_consumer + of_provider,
+    )
+
+
+def _finalize(state: State, now: int) -> tuple[State, Split]:
+    _require_phase(state, Phase.CLAIMED, Phase.DISPUTED)
+    _require_from(finalize_from(state), now)
+    progress = state.progress
+    silent = progress.phase is Phase.DISPUTED
+    paid = silence_down(progress.paid, progress.claimed) if silent else progress.claimed
+    return _close(state, Status.FINALIZED, paid, reopenable=progress.kind is Kind.FAILED)
+
+
+def _reclaim(state: State, now: int) -> tuple[State, Split]:
+    _require_phase(state, Phase.RUNNING, Phase.STOPPED)
+    _require_from(reclaim_from(state), now)
+    return _close(state, Status.RECLAIMED, state.progress.paid, penalty=state.lease.bond, reopenable=True)
+
+
+def _earned(state: State, amount: int) -> Split:
+    """What a new total gives to provider and market."""
+    paid, fee_bps = state.progress.paid, state.lease.fee_bps
+    return Split(to_provider=amount - paid, to_market=fee_down(amount, fee_bps) - fee_down(paid, fee_bps))
+
+
+def _close(
+    state: State, status: Status, paid: int, *, penalty: int = 0, reopenable: bool = False
+) -> tuple[State, Split]:
+    """Every end of a lease: the provider has `paid` in all and its bond less the penalty, the consumer the rest."""
+    after = replace(state, progress=replace(state.progress, paid=paid), closed=status, reopenable=reopenable)
+    rest = state.lease.deposit - after.spent
+    return after, replace(_earned(state, paid), to_consumer=rest, bond_back=state.lease.bond - penalty, penalty=penalty)
+
+
+def _require_phase(state: State, *phases: Phase) -> None:
+    if state.progress.phase not in phases:
+        raise ProtocolError(f"the lease is {state.status}", code="lease_phase", hint="read its state again")
+
+
+def _require_before(until: int | None, now: int) -> None:
+    if until is None or now >= until:
+        raise ProtocolError(f"it was possible before {until}, it is {now}", code="lease_too_late")
+
+
+def _require_from(start: int | None, now: int) -> None:
+    if start is None or now < start:
+        raise ProtocolError(f"it is possible from {start} on, it is {now}", code="lease_too_early")
+
+
+def _refuse_amount(state: State, amount: int, least: int, most: int) -> NoReturn:
+    raise ProtocolError(f"{amount} is not from {least} to {most} ({state.progress.paid} paid)", code="lease_amount")

@@ -1,7 +1,7 @@
 """Every signed message of Suanli, field for field as its EIP-712 type says.
 
 A message's Solidity type stands beside each field; the type string, and the struct hash in `signing`, follow from it.
-Papers (Offer, Bid, Receipt, Link) are checked by the escrow; the others only off chain, under the same domain.
+Papers (Offer, Bid, Receipt, Verdict, Link) are checked by the escrow; the others only off chain, under the same domain.
 """
 
 from __future__ import annotations
@@ -123,6 +123,16 @@ class Receipt(Message):
     lease: bytes = _bytes32()
     amount: int = _uint(96)
     kind: int = _uint(8)
+    evidence: bytes = _bytes32()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Message):
+    """What an arbiter decides about a disputed claim: the provider's total, and what is taken of its bond."""
+
+    lease: bytes = _bytes32()
+    award: int = _uint(96)
+    slash: int = _uint(96)
     evidence: bytes = _bytes32()
 
 

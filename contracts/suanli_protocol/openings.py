@@ -8,9 +8,26 @@ from typing import Any, TypeVar
 
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.errors import ProtocolError
-from suanli_protocol.lease import Lease, Progress, lease_id
+from suanli_protocol.lease import Clauses, Lease, Previous, Progress, lease_id
 from suanli_protocol.messages import Bid, Offer, Receipt, Struct, solidity_fields
 from suanli_protocol.signing import address_bytes, checksum_address
+
+__all__ = [
+    "CALLDATA_BYTES_MAX",
+    "NO_SIGNATURE",
+    "Fill",
+    "Opening",
+    "Openings",
+    "Previous",
+    "Settlement",
+    "decode_open",
+    "decode_settle",
+    "encode_open",
+    "encode_settle",
+    "read_struct",
+    "struct_values",
+    "term_values",
+]
 
 S = TypeVar("S", bound=Struct)
 NO_SIGNATURE = bytes(64)  # good enough where the signer itself, or its owner, sends the transaction
@@ -21,7 +38,7 @@ _FILL_WORDS = len(solidity_fields(Offer)) + 7  # signature, rate, index, and off
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One offer for a bid, at a rate per hour."""
+    """One offer for a bid, at a rate per hour. `previous` is a Previous, encoded; empty for the first attempt."""
 
     offer: Offer
     signature: bytes
@@ -120,6 +137,11 @@ def struct_values(struct: Struct) -> tuple[Any, ...]:
         address_bytes(getattr(struct, name)) if solidity == "address" else getattr(struct, name)
         for name, solidity in solidity_fields(type(struct))
     )
+
+
+def term_values(lease: Lease, clauses: Clauses, progress: Progress) -> tuple[Any, ...]:
+    """What every way out but settle takes first."""
+    return struct_values(lease), struct_values(clauses), progress.pack()
 
 
 def read_struct(kind: type[S], values: Sequence[Any]) -> S:

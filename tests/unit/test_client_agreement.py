@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from suanli.session.agreement import (
-    CLOSED_WORD,
     NEVER_USED,
     NotYetOnChainError,
     check_bid,
@@ -23,7 +22,7 @@ from suanli.session.agreement import (
 from suanli_protocol import wire
 from suanli_protocol.documents import documents_digest, hex32
 from suanli_protocol.errors import IntegrityError, ProtocolError, SignatureError, SuanliError
-from suanli_protocol.lease import Phase, Progress, ask_up, lease_id, terms
+from suanli_protocol.lease import CLOSED_WORD, Phase, Progress, ask_up, lease_id, reopenable_word, terms
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Signer
 from support import builders
@@ -168,6 +167,10 @@ def test_only_the_chains_word_opens_a_lease() -> None:
             check_on_chain(agreement, partial(_constant, word))
     assert is_closed(agreement, lambda _: CLOSED_WORD)
     assert not is_closed(agreement, lambda _: opened.word())
+    released, paid = reopenable_word(opened.lease.clauses, 0), reopenable_word(opened.lease.clauses, 1005)
+    assert is_closed(agreement, lambda _: released)
+    assert is_closed(agreement, lambda _: paid, 1000)
+    assert not is_closed(agreement, lambda _: paid, 999)
 
 
 def test_the_progress_is_proven_by_the_word() -> None:

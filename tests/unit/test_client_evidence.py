@@ -45,11 +45,10 @@ def an_evidence(opened: Opened, **fields: Any) -> Evidence:
 
 def signed(evidence: Evidence, /, **fields: Any) -> wire.SignedReceipt:
     """A receipt over the evidence by the provider."""
-    kind = 1 if evidence.reason == Reason.OK else 2
     values: dict[str, Any] = {
         "lease": bytes.fromhex(evidence.lease[2:]),
         "amount": int(evidence.amount),
-        "kind": kind,
+        "kind": billing.kind_of(evidence.reason),
         "evidence": evidence.digest(),
     }
     receipt = Receipt(**(values | fields))
@@ -106,7 +105,8 @@ FALSE = [
     ("other evidence", {}, {"evidence": b"\x00" * 32}, "evidence"),
     ("other lease", {}, {"lease": b"\x01" * 32}, "lease"),
     ("evidence of another lease", {"lease": "0x" + "01" * 32}, {"lease": None}, "evidence.lease"),
-    ("failed called done", {"reason": "exit_nonzero", "exit_code": 1}, {"kind": 1}, "kind"),
+    ("failed called done", {"reason": "worker_lost", "exit_code": None, "amount": "0"}, {"kind": 1}, "kind"),
+    ("done called failed", {"reason": "exit_nonzero", "exit_code": 1}, {"kind": 2}, "kind"),
     ("interim", {}, {"kind": 0}, "kind"),
     ("ok with exit code 1", {"exit_code": 1}, {}, "evidence.exitCode"),
     ("ok without exit code", {"exit_code": None}, {}, "evidence.exitCode"),

@@ -10,8 +10,6 @@ import pytest
 from suanli_node.engine import meter
 from suanli_node.engine.runs import RunPhase, RunStatus
 from suanli_node.leases.receipts import (
-    DONE,
-    FAILED,
     Outcome,
     evidence_of,
     final_phase,
@@ -22,6 +20,7 @@ from suanli_node.leases.receipts import (
 from suanli_node.leases.verification import Assignment, read_assignment
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, LogSummary, hex32
+from suanli_protocol.lease import Kind
 from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.signing import verify
@@ -59,15 +58,15 @@ def test_usage_costs_less_than_capacity_here() -> None:
 
 
 @pytest.mark.parametrize("reason", [Reason.EXIT_NONZERO, Reason.TIMEOUT, Reason.MEMORY_EXCEEDED, Reason.OUTPUT_REFUSED])
-def test_the_consumers_own_failure_is_billed_as_failed(reason: Reason) -> None:
+def test_the_consumers_own_failure_is_billed_as_done(reason: Reason) -> None:
     receipt = receipt_of(evidence(an_outcome(reason=reason)))
-    assert (receipt.kind, receipt.amount) == (FAILED, int(evidence(an_outcome()).amount))
+    assert (receipt.kind, receipt.amount) == (Kind.DONE, int(evidence(an_outcome()).amount))
 
 
 @pytest.mark.parametrize("reason", [Reason.WORKER_LOST, Reason.SANDBOX_FAILED])
 def test_the_providers_failure_costs_nothing(reason: Reason) -> None:
     receipt = receipt_of(evidence(an_outcome(reason=reason)))
-    assert (receipt.kind, receipt.amount) == (FAILED, 0)
+    assert (receipt.kind, receipt.amount) == (Kind.FAILED, 0)
 
 
 def test_what_never_ran_costs_nothing() -> None:
@@ -87,7 +86,7 @@ def test_nothing_after_the_chains_stop_is_billed() -> None:
 def test_the_receipt_is_signed_over_its_evidence() -> None:
     signed = sign_receipt(builders.provider(), builders.a_domain(), evidence(an_outcome()))
     receipt = wire.paper_from_json(Receipt, signed.receipt)
-    assert receipt.kind == DONE
+    assert receipt.kind == Kind.DONE
     assert receipt.evidence == Evidence.parse(signed.evidence).digest()
     verify(builders.a_domain(), receipt, wire.from_hex(signed.signature), builders.provider().address)
 

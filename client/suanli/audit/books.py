@@ -8,8 +8,7 @@ from suanli.audit.check import Checks, Subject
 from suanli.audit.facts import Claim, Transaction
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import SignatureError
-from suanli_protocol.escrow import CLOSED
-from suanli_protocol.lease import Account, Split, State, acts_for, lease_id, seat_word
+from suanli_protocol.lease import Account, Split, State, acts_for
 from suanli_protocol.messages import ZERO_ADDRESS, Bid, Message, Offer
 from suanli_protocol.openings import NO_SIGNATURE
 from suanli_protocol.signing import Domain, recover
@@ -51,7 +50,7 @@ class LeaseLife:
     @property
     def seat_word(self) -> bytes:
         """What the escrow must hold at the lease's seat."""
-        return seat_word(lease_id(self.state.lease), self.state.progress) if self.state.is_open else CLOSED
+        return self.state.word
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +97,8 @@ class Books:
         self.credit(lease.provider, split.to_provider + split.bond_back)
         self.credit(lease.market, split.to_market)
         self.credit(lease.consumer, split.to_consumer + split.penalty)
-        if not after.is_open:
-            self.occupy(lease.provider, Lanes() - Lanes.unpack(lease.need))
+        self.credit(life.state.clauses.arbiter, split.to_arbiter)
+        self.occupy(lease.provider, Lanes.unpack(after.need) - Lanes.unpack(life.state.need))
         life.state = after
         life.split = Split(*(getattr(life.split, name) + getattr(split, name) for name in Split.__slots__))
         self.seats[lease.seat_key] = life.seat_word

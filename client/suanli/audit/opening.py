@@ -7,9 +7,10 @@ from suanli.audit.check import Subject
 from suanli.audit.events import EventQueue
 from suanli.audit.facts import Transaction
 from suanli_protocol.capacity import Lanes
+from suanli_protocol.errors import ProtocolError
 from suanli_protocol.escrow import UNUSED
 from suanli_protocol.events import EscrowEvent, Opened, Refused, RoundCommitted
-from suanli_protocol.lease import Refusal, State, lease_id, refusal, seat_key, terms
+from suanli_protocol.lease import Refusal, State, attempt_after, lease_id, refusal, seat_key, terms
 from suanli_protocol.openings import Fill, Opening, Openings
 from suanli_protocol.signing import struct_hash
 
@@ -93,9 +94,18 @@ def _opened(books: Books, transaction: Transaction, opening: Opening, fill: Fill
     books.signed("bid_signature", bid, opening.signature, bid.consumer, transaction.sender, subject)
     books.signed("offer_signature", offer, fill.signature, offer.provider, transaction.sender, subject)
     try:
-        lease, clauses = terms(bid, offer, rate=fill.rate, index=fill.index, opened_at=transaction.timestamp)
+        attempt, spent = attempt_after(fill.previous)
+        lease, clauses = terms(
+            bid,
+            offer,
+            rate=fill.rate,
+            index=fill.index,
+            attempt=attempt,
+            spent=spent,
+            opened_at=transaction.timestamp,
+        )
         state, computed = State(lease, clauses), lease_id(lease)
-    except ValueError as error:
+    except (ValueError, ProtocolError) as error:
         books.checks.fail("terms", "lease", "terms that fit their types", error, subject)
         return
     for member, expected, found in (
@@ -106,7 +116,7 @@ def _opened(books: Books, transaction: Transaction, opening: Opening, fill: Fill
         ("offer", struct_hash(offer), event.offer_hash),
         ("rate", fill.rate, event.rate),
         ("index", fill.index, event.index),
-        ("attempt", 1, event.attempt),
+        ("attempt", attempt, event.attempt),
     ):
         books.checks.same("opened_event", member, expected, found, subject)
     life = LeaseLife(len(books.leases) + 1, event.lease_id, transaction, bid, offer, state)

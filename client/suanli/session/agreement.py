@@ -20,6 +20,7 @@ from suanli_protocol.lease import (
     Progress,
     Refusal,
     ask_up,
+    has_ended,
     lease_id,
     refusal,
     same_address,
@@ -31,7 +32,6 @@ from suanli_protocol.signing import Domain, struct_hash, verify
 from suanli_protocol.traits import Trait
 
 NEVER_USED = bytes(32)
-CLOSED_WORD = bytes(31) + b"\x01"
 ReadSeat = Callable[[bytes], bytes]
 
 
@@ -150,9 +150,9 @@ def check_on_chain(agreement: Agreement, read_seat: ReadSeat) -> None:
         raise IntegrityError("chain: the escrow's word at the seat is not that of this lease, running and unpaid")
 
 
-def is_closed(agreement: Agreement, read_seat: ReadSeat) -> bool:
-    """Whether the escrow has closed the seat."""
-    return read_seat(agreement.lease.seat_key) == CLOSED_WORD
+def is_closed(agreement: Agreement, read_seat: ReadSeat, paid: int = 0) -> bool:
+    """Whether the escrow has ended the lease: its seat is closed, or reopenable after this was `paid` in all."""
+    return has_ended(agreement.lease, read_seat(agreement.lease.seat_key), (0, paid))
 
 
 def progress_of(agreement: Agreement, read_seat: ReadSeat, stopped_at: int | None) -> Progress:

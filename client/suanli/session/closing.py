@@ -53,8 +53,13 @@ def _take_outputs(desk: Desk, agreement: Agreement, claim: Claim) -> None:
     outputs = claim.evidence.outputs
     if outputs is None:
         return
+    moving = desk.moving("downloading outputs", outputs.sealed_size)
     archive = transfer.fetch_outputs(
-        lambda slot: desk.market.get_blob(agreement.id, slot), outputs, desk.signer, agreement.id, desk.folder
+        lambda slot: moving.through(desk.market.get_blob(agreement.id, slot)),
+        outputs,
+        desk.signer,
+        agreement.id,
+        desk.folder,
     )
     into = desk.output_dir
     files = transfer.unpack_outputs(archive, outputs, into or desk.folder / "outputs")
@@ -112,7 +117,7 @@ def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
 
     NotYetOnChainError while the own endpoint has not seen it, IntegrityError if other than the signed amount was paid.
     """
-    if not agreements.is_closed(agreement, desk.escrow.seat):
+    if not agreements.is_closed(agreement, desk.escrow.seat, int(view.paid)):
         raise NotYetOnChainError("the escrow still holds the lease that the market calls closed")
     transaction = wire.from_hex(view.settled_transaction or "0x", size=32, name="settledTransaction")
     mined = desk.network.chain.receipt(transaction)

@@ -12,7 +12,6 @@ from suanli.session.agreement import Agreement
 from suanli_protocol import billing, wire
 from suanli_protocol.documents import Evidence, JobDocument, LogSummary, OutputFile, hex32
 from suanli_protocol.errors import IntegrityError, SignatureError
-from suanli_protocol.lease import Kind
 from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import Reason
 from suanli_protocol.signing import Domain, verify
@@ -65,7 +64,7 @@ def _refused(name: str, detail: str) -> IntegrityError:
 def _check_kind(receipt: Receipt, evidence: Evidence) -> None:
     if evidence.reason not in set(Reason):
         raise _refused("evidence.reason", f"{evidence.reason!r} is no reason")
-    wanted = Kind.DONE if evidence.reason == Reason.OK else Kind.FAILED
+    wanted = billing.kind_of(evidence.reason)
     if receipt.kind != wanted:
         raise _refused("kind", f"{receipt.kind} does not fit the reason {evidence.reason}")
     if evidence.reason == Reason.OK and evidence.exit_code != 0:

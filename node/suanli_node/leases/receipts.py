@@ -14,7 +14,6 @@ from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.signing import Domain, Signer
 
-DONE, FAILED = 1, 2
 Billing = Literal["capacity", "usage"]
 
 
@@ -70,11 +69,11 @@ def evidence_of(assignment: Assignment, outcome: Outcome, log: LogSummary, outpu
 
 
 def receipt_of(evidence: Evidence) -> Receipt:
-    """The receipt over the evidence: done if the job did what it should, else failed."""
+    """The receipt over the evidence: failed if the run ended by this side's fault, else done, also with an error."""
     return Receipt(
         lease=bytes.fromhex(evidence.lease[2:]),
         amount=int(evidence.amount),
-        kind=DONE if evidence.reason == Reason.OK else FAILED,
+        kind=billing.kind_of(evidence.reason),
         evidence=evidence.digest(),
     )
 
