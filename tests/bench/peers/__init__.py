@@ -1,0 +1,1 @@
+"""What stands beside our figures: programs as a user of the alternative would write them."""
