@@ -267,7 +267,10 @@ class LeaseView(Body):
     block: int
     block_hash: Hex32
     transaction: Hex32
-    state: Literal["open", "stopped", "settled", "released"]
+    spent: Amount = "0"  # by earlier attempts of the seat, fees included
+    state: Literal[
+        "open", "stopped", "claimed", "disputed", "settled", "released", "finalized", "resolved", "reclaimed"
+    ]
     phase: str  # a reasons.Phase, as the provider reports it
     reason: str = ""
     paid: Amount = "0"
@@ -275,7 +278,12 @@ class LeaseView(Body):
     receipt: Json | None = None
     receipt_signature: Signature | None = None
     countersignature: Signature | None = None
-    settled_transaction: Hex32 | None = None
+    claimed: Amount = "0"
+    claim_kind: int = 0
+    clock: int = 0  # seconds; when the present phase on the chain began
+    progress: Amount = "0"  # the escrow's word
+    attempts_left: int = 0
+    settled_transaction: Hex32 | None = None  # that closed it, whatever the way
     stopped_at: int | None = None
 
 
@@ -364,7 +372,14 @@ class Event(Body):
         "lease.stopped",
         "lease.settled",
         "lease.released",
+        "lease.claimed",
+        "lease.disputed",
+        "lease.resolved",
+        "lease.finalized",
+        "lease.reclaimed",
+        "bid.retried",
         "offer.expired",
+        "chain.reorganised",
         "chain.reset",
     ]
     lease: Hex32 | None = None

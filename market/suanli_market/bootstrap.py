@@ -72,9 +72,15 @@ def _wire(
         market=signer.address,
         confirmations=settings.confirmations_on(chain.chain_id()),
         poll_s=settings.poll_ms / 1000,
+        on_undone=lambda: start_anew(),
     )
-    indexer.begin()
     chain_writer = ChainWriter(store, keeper, chain, escrow, signer, on_mined=indexer.wake, catch_up=indexer.catch_up)
+
+    def start_anew() -> None:
+        _load_book(store, keeper)
+        chain_writer.start_anew()
+
+    indexer.begin()
     rounds = Rounds(
         store,
         keeper,
@@ -171,7 +177,7 @@ def _load_book(store: Store, keeper: Keeper) -> None:
         matched = {match.offer: standing_offer(session.get_one(OfferRow, match.offer)) for match in pending}
     proposals = [_proposal(bids[wire.from_hex(match.bid)], matched[match.offer]) for match in pending]
     changes: list[Change] = [*map(Entered, offers), *map(Entered, bids.values())]
-    keeper.apply([*changes, *map(Proposed, proposals)], last_seq=tip.seq)
+    keeper.replace([*changes, *map(Proposed, proposals)], last_seq=tip.seq)
 
 
 def _proposal(bid: StandingBid, offer: StandingOffer) -> Proposal:

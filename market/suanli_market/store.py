@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Engine, create_engine, event, insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -19,6 +19,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, SQLModel
 
 from suanli_protocol.errors import ConfigurationError, SuanliError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 FILE = "market.sqlite"
 BUSY_TIMEOUT_MS = 10_000
@@ -44,14 +47,48 @@ class Store:
         self._writer = threading.Lock()
         self.on_commit: Callable[[set[str]], None] = _nobody
 
+    @classmethod
+    def existing(cls, folder: Path) -> Self:
+        """The store of a folder that has one; ConfigurationError otherwise."""
+        if not (folder / FILE).is_file():
+            raise ConfigurationError(
+                f"{folder} holds no {FILE}", hint="name the folder that `serve` was given as --data"
+            )
+        return cls(folder)
+
+    def revision(self) -> str:
+        """The revision of the tables, "" before the first; ConfigurationError if the file is no database."""
+        from alembic.migration import MigrationContext
+
+        try:
+            with self.engine.connect() as connection:
+                return MigrationContext.configure(connection).get_current_revision() or ""
+        except DatabaseError as error:
+            raise ConfigurationError(
+                f"{self.path} is no database of a market: {error.orig}", hint="see --data"
+            ) from None
+
+    def require_readable(self) -> str:
+        """The revision, if it is this version's; ConfigurationError says what to do with an older or newer one."""
+        found, newest = self.revision(), newest_revision()
+        if found == newest:
+            return found
+        if found in known_revisions():
+            raise ConfigurationError(
+                f"{self.path} is at revision {found or 'none'}, this version's is {newest}",
+                hint="stop the market, back its --data folder up, and run `suanli-market migrate`",
+            )
+        raise ConfigurationError(
+            f"{self.path} is at revision {found}, which this version does not know",
+            hint="install the version that wrote it, or a newer one",
+        )
+
     def migrate(self, revision: str = "head") -> None:
         """Brings the tables to this version's shape; ConfigurationError if the file is of a newer version or broken."""
         from alembic import command
-        from alembic.config import Config
         from alembic.util import CommandError
 
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config = _alembic()
         try:
             with self.engine.connect() as connection:
                 config.attributes["connection"] = connection
@@ -87,6 +124,29 @@ class Store:
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
+
+
+def known_revisions() -> frozenset[str]:
+    """The revisions that this version can migrate from, and "" for an empty file."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic())
+    return frozenset(script.revision for script in scripts.walk_revisions()) | {""}
+
+
+def newest_revision() -> str:
+    """The revision of this version's tables."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_alembic()).get_current_head() or ""
+
+
+def _alembic() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def insert_rows(session: Session, table: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -73,6 +73,10 @@ class BidRow(SQLModel, table=True):
     lease: str | None = None
     rejections: str = Field(default="[]", sa_column=_text())
     judged: bool = False  # whether a round has considered it
+    queued_at: int = 0  # seconds; when it began to wait, at first or for the next attempt
+    attempt: int = 1  # the attempt that it waits for, or that its lease is
+    spent: str = "0"  # what earlier attempts cost, fees included
+    previous: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))  # their proof, hex
 
 
 class RoundRow(SQLModel, table=True):
@@ -125,7 +129,10 @@ class LeaseRow(SQLModel, table=True):
     reason: str = ""
     paid: str = "0"
     fee: str = "0"
-    clock: int = 0
+    spent: str = "0"  # by earlier attempts of the seat, fees included
+    claimed: str = "0"
+    claim_kind: int = 0
+    clock: int = 0  # when its present phase on the chain began
     by_consumer: bool = False
     settled_transaction: str | None = None
     log_complete: bool = False
@@ -196,6 +203,26 @@ class ChainTransactionRow(SQLModel, table=True):
     gas_price: str = "0"
     error: str = Field(default="", sa_column=_text())
     at: int
+
+
+class ChainStepRow(SQLModel, table=True):
+    """A block up to which the chain was read at once; the newest are kept, to find where a reorganisation began."""
+
+    __tablename__ = "chain_step"
+    block: int = Field(primary_key=True)
+    block_hash: str
+    opened: int  # as in CursorRow
+
+
+class ChainChangeRow(SQLModel, table=True):
+    """What a step of the chain changed in one row: the values from before as JSON, or None if it made the row."""
+
+    __tablename__ = "chain_change"
+    id: int | None = Field(default=None, primary_key=True)
+    block: int = Field(index=True)
+    table: str
+    key: str
+    before: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
 
 
 class CursorRow(SQLModel, table=True):

@@ -83,8 +83,6 @@ def doubts_of_offer(offer: OfferPaper, account: Account, terms: MarketTerms, now
         yield Doubt(Refusal.OFFER_EXPIRED, f"the offer expired {now - paper.valid_until} s ago", "sign a new one")
     if paper.valid_until > now + VALIDITY_MAX_S:
         yield Doubt(ReasonCode.VALIDITY_TOO_LONG, "an offer is valid for at most 30 days")
-    if paper.arbiter != ZERO_ADDRESS:
-        yield Doubt(Refusal.ARBITER, "this version knows no arbiters: the offer's must be zero")
     if paper.capacity & GUARD:
         yield Doubt(Refusal.LANES, "a lane of the capacity has its guard bit set (lanes hold 31 bits)")
     if not BOND_BPS_MIN <= paper.bond_bps <= BPS:
@@ -138,9 +136,9 @@ def _signature_doubts(paper: OfferPaper | BidPaper, terms: MarketTerms) -> Itera
 
 def _neutral_doubts(bid: BidPaper) -> Iterator[Doubt]:
     paper = bid.paper
-    if paper.arbiter != ZERO_ADDRESS:
-        yield Doubt(Refusal.ARBITER, "this version knows no arbiters: the bid's must be zero")
-    for name, value, neutral in (("count", paper.count, 1), ("attempts", paper.attempts, 1), ("gang", paper.gang, 0)):
+    if paper.attempts == 0:
+        yield Doubt(Refusal.ATTEMPTS, "attempts = 0: a bid has at least one")
+    for name, value, neutral in (("count", paper.count, 1), ("gang", paper.gang, 0)):
         if value != neutral:
             yield Doubt(Refusal.UNSUPPORTED, f"{name} = {value}: this version takes only {neutral}")
 

@@ -23,6 +23,7 @@ from suanli_market.admission.refusals import Refusals, TooManyRefusedError
 from suanli_market.admission.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
 from suanli_market.buckets import Buckets
 from suanli_market.clearing.book import Change, Entered
+from suanli_market.clearing.conditions import StandingBid, StandingOffer
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.clearing.shortfall import least_deposit
 from suanli_market.events import now_ms
@@ -249,7 +250,7 @@ class Admission:
     ) -> tuple[list[Change], Tip]:
         if not lines:
             return [], tip
-        at = now_ms()
+        at, now = now_ms(), self._keeper.now()
         tip, acks = self._log.append(session, tip, lines, at)
         changes: list[Change] = []
         admitted: list[tuple[Submission, int]] = []
@@ -262,11 +263,15 @@ class Admission:
             seq = int(ack["entry"]["seq"])
             if isinstance(submission, OfferPaper | BidPaper):
                 admitted.append((submission, seq))
-                changes.append(Entered(submission.standing(seq)))
+                changes.append(Entered(_standing(submission, seq, now)))
             elif isinstance(submission, Withdrawal):
                 changes.append(intake.withdraw(session, submission))
-        intake.insert_papers(session, admitted, at)
+        intake.insert_papers(session, admitted, at, now)
         return changes, tip
+
+
+def _standing(paper: OfferPaper | BidPaper, seq: int, now: int) -> StandingOffer | StandingBid:
+    return paper.standing(seq, now) if isinstance(paper, BidPaper) else paper.standing(seq)
 
 
 def _seat_is_leased(session: Session, bid: BidPaper) -> bool:

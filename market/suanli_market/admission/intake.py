@@ -54,10 +54,10 @@ class Past:
         return self.known.get((line.kind, line.paper, line.reason))
 
 
-def insert_papers(session: Session, admitted: Sequence[tuple[Submission, int]], at: int) -> None:
-    """Adds rows for admitted papers and tells the bidders."""
+def insert_papers(session: Session, admitted: Sequence[tuple[Submission, int]], at: int, now: int) -> None:
+    """Adds rows for admitted papers (`at` in ms, `now` in s of Unix UTC) and tells the bidders."""
     offers = [_offer_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, OfferPaper)]
-    bids = [_bid_row(paper, seq, at) for paper, seq in admitted if isinstance(paper, BidPaper)]
+    bids = [_bid_row(paper, seq, at, now) for paper, seq in admitted if isinstance(paper, BidPaper)]
     if offers:
         insert_rows(session, "offer", offers)
     if bids:
@@ -80,7 +80,7 @@ def _offer_row(paper: OfferPaper, seq: int, at: int) -> Row:
     }
 
 
-def _bid_row(paper: BidPaper, seq: int, at: int) -> Row:
+def _bid_row(paper: BidPaper, seq: int, at: int, now: int) -> Row:
     return {
         "id": wire.to_hex(paper.id),
         "seq": seq,
@@ -97,6 +97,10 @@ def _bid_row(paper: BidPaper, seq: int, at: int) -> Row:
         "lease": None,
         "rejections": "[]",
         "judged": False,
+        "queued_at": now,
+        "attempt": 1,
+        "spent": "0",
+        "previous": "",
     }
 
 

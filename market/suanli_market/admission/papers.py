@@ -48,9 +48,10 @@ class BidPaper:
         """Who is to have signed it."""
         return self.paper.consumer
 
-    def standing(self, seq: int) -> StandingBid:
-        """As the book holds it."""
-        return StandingBid.of(self.id, seq, self.paper, wish_of(self.constraints))
+    def standing(self, seq: int, now: int = 0) -> StandingBid:
+        """As the book holds it from `now` (seconds) on."""
+        leaves_at = now + self.constraints.queue_seconds if now else None
+        return StandingBid.of(self.id, seq, self.paper, wish_of(self.constraints), leaves_at=leaves_at)
 
 
 def read_offer(body: wire.SignedOffer) -> OfferPaper:
@@ -96,5 +97,12 @@ def standing_offer(row: OfferRow) -> StandingOffer:
 
 def standing_bid(row: BidRow) -> StandingBid:
     """A row as the book holds it."""
-    wish = wish_of(Constraints.parse(json.loads(row.constraints)))
-    return StandingBid.of(bytes.fromhex(row.id[2:]), row.seq, bid_of(row), wish)
+    constraints = Constraints.parse(json.loads(row.constraints))
+    return StandingBid.of(
+        bytes.fromhex(row.id[2:]),
+        row.seq,
+        bid_of(row),
+        wish_of(constraints),
+        spent=int(row.spent),
+        leaves_at=row.queued_at + constraints.queue_seconds,
+    )

@@ -1,7 +1,11 @@
 """The indexer follows the chain: blocks to events, events to rows, rows and cursor in one transaction.
 
-It resumes where its cursor stands, and knows the chain again by genesis and by the cursor's block: if either is
-another, the devnet was reset, and nothing in the database is true of it. The market then halts and says so.
+It resumes where its cursor stands. If the cursor's block is no longer the chain's, a reorganisation came between: the
+journal undoes what the lost blocks had changed, and the new ones are read in their place. A chain that shares no block
+with the journal any more is another chain (a devnet that was reset): the market then halts and says so.
+
+Now and then every open lease is held against its word on the chain, so that even an event that never arrived is made
+up for.
 """
 
 from __future__ import annotations
@@ -9,25 +13,40 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
+from suanli_market.chain import journal
 from suanli_market.chain.projection import Projection, Stretch
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.events import EVERYBODY, note
+from suanli_market.leasing.leases import OPEN_STATES, state_of
 from suanli_market.settings import FINALIZED
 from suanli_market.store import Store
-from suanli_market.tables import CursorRow
+from suanli_market.tables import ChainStepRow, CursorRow, LeaseRow
 from suanli_protocol import faults, wire
-from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError
+from suanli_protocol.errors import ChainError, ChainUnavailableError, NotFoundError, SuanliError
 from suanli_protocol.escrow import Block, Chain, Escrow
-from suanli_protocol.events import EscrowEvent, Opened, Refused, Released, Settled, SettlementRefused
+from suanli_protocol.events import (
+    EscrowEvent,
+    Finalized,
+    Opened,
+    Reclaimed,
+    Refused,
+    Released,
+    Resolved,
+    Settled,
+    SettlementRefused,
+)
 
 RANGE_BLOCKS = 2_000
+RECONCILE_S = 120.0
 RESTLESS_S = 2.0  # how long after activity the chain is asked at the fast pace
 IDLE_FACTOR = 4
+
+DATED = Opened | Settled | Released | Finalized | Resolved | Reclaimed  # the times of their blocks are kept
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +80,9 @@ class Indexer:
         market: str,
         confirmations: int,
         poll_s: float,
+        on_undone: Callable[[], None],
     ) -> None:
+        self._on_undone = on_undone  # book and writer start anew from the tables
         self._store, self._keeper = store, keeper
         self._chain, self._escrow, self._projection = chain, escrow, projection
         self._market = market
@@ -69,18 +90,19 @@ class Indexer:
         self._news = threading.Event()
         self._stopping = False
         self._active_until = 0.0
+        self._reconcile_due = 0.0
         self._stepping = threading.Lock()
         self._cursor = _Cursor(0, b"", 0)  # until `begin`
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
 
     def begin(self) -> None:
         """Takes up the chain at the cursor, then catches up with it; before `start`."""
-        with self._store.read() as session:
+        with self._store.write() as session:
             row = session.get_one(CursorRow, 1)
-        block = self._chain.block(row.block)
+            journal.add_step(session, row.block, row.block_hash, row.opened)
         self._cursor = _Cursor(row.block, wire.from_hex(row.block_hash), row.opened)
-        self._keeper.advance(block, None, [])
         self.catch_up()
+        self._keeper.advance(self._chain.block(self._cursor.block), None, [])
 
     def start(self) -> None:
         """Begins to follow."""
@@ -102,6 +124,14 @@ class Indexer:
             while self._step():
                 pass
 
+    def reconcile(self) -> int:
+        """Holds every open lease against the chain's word; how many were behind and have been brought up."""
+        with self._stepping:
+            behind = self._behind()
+            for lease, first in behind:
+                self._read_again(lease, first)
+        return len(behind)
+
     def _run(self) -> None:
         delay = self._poll_s
         while not self._stopping:
@@ -110,6 +140,9 @@ class Indexer:
             try:
                 self.catch_up()
                 delay = self._pace()
+                if time.monotonic() >= self._reconcile_due:
+                    self._reconcile_due = time.monotonic() + RECONCILE_S
+                    self.reconcile()
             except ChainResetError as error:
                 self._halt(error)
                 return
@@ -130,17 +163,19 @@ class Indexer:
     def _step(self) -> bool:
         """One stretch of blocks; False if there was nothing new."""
         cursor, tip = self._cursor, self._tip()
-        self._check_same_chain(cursor, tip)
+        if not self._is_same_chain(cursor, tip):
+            self._undo(tip)
+            return True
         if tip.number <= cursor.block:
             return False
         last = min(cursor.block + RANGE_BLOCKS, tip.number)
         block = tip if last == tip.number else self._chain.block(last)
         events = self._escrow.events(cursor.block + 1, last)
-        dated = {event.block for event in events if isinstance(event, Opened | Settled | Released)}
-        times = {number: (block if number == last else self._chain.block(number)).timestamp for number in dated}
-        stretch = Stretch(events, times, self._own(events))
+        stretch = self._stretch(events, block)
         with self._store.write() as session:
-            step = self._projection.apply(session, stretch, cursor.opened)
+            with journal.recorded(session, last):
+                step = self._projection.apply(session, stretch, cursor.opened)
+            journal.add_step(session, last, wire.to_hex(block.hash), step.opened)
             self._move(session, block, step.opened)
             faults.reach("market.blocks.projected")
         faults.reach("market.blocks.committed")
@@ -150,6 +185,12 @@ class Indexer:
         if events:
             self._active_until = time.monotonic() + RESTLESS_S
         return True
+
+    def _stretch(self, events: Sequence[EscrowEvent], block: Block) -> Stretch:
+        """The events with the times that their projection needs; `block` is one whose time is known."""
+        dated = {event.block for event in events if isinstance(event, DATED)}
+        times = {number: (block if number == block.number else self._chain.block(number)).timestamp for number in dated}
+        return Stretch(events, times, self._own(events))
 
     def _own(self, events: Sequence[EscrowEvent]) -> frozenset[bytes]:
         """This market's transactions among those that left something out."""
@@ -169,13 +210,60 @@ class Indexer:
             return latest
         return self._chain.block(max(0, latest.number - self._confirmations))
 
-    def _check_same_chain(self, cursor: _Cursor, tip: Block) -> None:
-        """ChainResetError unless the cursor's block is still the chain's. A step that brings nothing costs no call."""
+    def _is_same_chain(self, cursor: _Cursor, tip: Block) -> bool:
+        """Whether the cursor's block is still the chain's. A step that brings nothing costs no call."""
         if tip.number < cursor.block:
-            raise reset_error(f"the chain ends at block {tip.number}, block {cursor.block} was seen before")
+            return False
         here = tip if tip.number == cursor.block else self._chain.block(cursor.block)
-        if here.hash != cursor.block_hash:
-            raise reset_error(f"block {cursor.block} is not the one that was seen before")
+        return here.hash == cursor.block_hash
+
+    def _undo(self, tip: Block) -> None:
+        """Goes back to the newest step that the chain still has; ChainResetError if it has none of them."""
+        with self._store.read() as session:
+            steps = journal.steps(session)
+        kept = next((step for step in steps if step.block <= tip.number and self._has(step)), None)
+        if kept is None:
+            raise reset_error(f"the chain has none of the blocks that were seen before, up to {self._cursor.block}")
+        log.warning("the chain was reorganised: blocks %d to %d are read again", kept.block + 1, self._cursor.block)
+        block = self._chain.block(kept.block)
+        with self._store.write() as session:
+            journal.undo(session, kept.block)
+            self._move(session, block, kept.opened)
+            data = {"block": kept.block, "before": self._cursor.block}
+            note(session, [EVERYBODY], "chain.reorganised", data=data)
+        faults.reach("market.blocks.undone")
+        self._cursor = _Cursor(kept.block, block.hash, kept.opened)
+        self._on_undone()
+        self._keeper.advance(block, None, [])
+
+    def _has(self, step: ChainStepRow) -> bool:
+        try:
+            return wire.to_hex(self._chain.block(step.block).hash) == step.block_hash
+        except NotFoundError:
+            return False
+
+    def _behind(self) -> list[tuple[str, int]]:
+        """The open leases of this market whose word on the chain is another than their row says, with their block."""
+        with self._store.read() as session:
+            query = select(LeaseRow).where(col(LeaseRow.state).in_(OPEN_STATES), col(LeaseRow.bid).is_not(None))
+            known = [(row.id, row.block, state_of(session, row)) for row in session.exec(query)]
+        block = self._cursor.block
+        return [
+            (lease, first)
+            for lease, first, state in known
+            if self._escrow.seat(state.lease.seat_key, block=block) != state.word
+        ]
+
+    def _read_again(self, lease: str, first: int) -> None:
+        """Applies a lease's own events once more: each says a total, so the second time does no harm."""
+        block = self._chain.block(self._cursor.block)
+        found = self._escrow.events_of_lease(wire.from_hex(lease), first, block.number)
+        events = [event for event in found if not isinstance(event, Opened)]
+        log.error("lease %s was behind the chain: %d of its events are applied again", lease, len(events))
+        stretch = self._stretch(events, block)
+        with self._store.write() as session, journal.recorded(session, block.number):
+            step = self._projection.apply(session, stretch, self._cursor.opened)
+        self._keeper.advance(block, step.touched, step.changes)
 
     def _halt(self, error: ChainResetError) -> None:
         log.error("%s; %s", error.detail, error.hint)

@@ -7,7 +7,7 @@ from suanli_market.settings import Settings
 from suanli_market.store import Store
 from suanli_market.tables import CursorRow
 from suanli_protocol import wire
-from suanli_protocol.errors import ConfigurationError, FundsError, NotFoundError
+from suanli_protocol.errors import ConfigurationError, FundsError
 from suanli_protocol.escrow import Chain, Escrow
 from suanli_protocol.pinning import check_escrow_code
 
@@ -52,12 +52,6 @@ def pin(store: Store, chain: Chain, settings: Settings, market: str) -> None:
             return
     if cursor.genesis != wire.to_hex(genesis.hash) or cursor.chain_id != chain.chain_id():
         raise reset_error(f"the chain at {chain.url} is not the one that {store.path} is about (another genesis)")
-    try:
-        same = wire.to_hex(chain.block(cursor.block).hash) == cursor.block_hash
-    except NotFoundError:
-        same = False
-    if not same:
-        raise reset_error(f"the chain at {chain.url} lacks block {cursor.block}, which {store.path} has seen")
     for name, kept, given in (("escrow", cursor.escrow, settings.escrow), ("market key", cursor.market, market)):
         if kept != given:
             raise ConfigurationError(

@@ -13,14 +13,14 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from suanli_market.admission.checks import reason_name
-from suanli_market.admission.papers import bid_of, offer_of
-from suanli_market.clearing.book import Change, Left, Opened, Returned
+from suanli_market.admission.papers import bid_of, offer_of, standing_bid
+from suanli_market.clearing.book import Change, Entered, Left, Opened, Returned
 from suanli_market.events import note
-from suanli_market.leasing.leases import OPEN_STATES
+from suanli_market.leasing.leases import OPEN_STATES, terms_of
 from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import events as chain_events
 from suanli_protocol import wire
-from suanli_protocol.lease import Refusal, lease_id, terms
+from suanli_protocol.lease import Kind, Previous, Refusal, fee_down, lease_id, terms
 from suanli_protocol.log import ReasonCode
 from suanli_protocol.reasons import Phase, Reason
 
@@ -43,6 +43,7 @@ _OFFER_IS_DEAD = frozenset(
 )
 
 log = logging.getLogger(__name__)
+Closing = chain_events.Released | chain_events.Finalized | chain_events.Resolved | chain_events.Reclaimed
 
 
 @dataclass(slots=True)
@@ -92,8 +93,14 @@ class Projection:
                 self._settled(session, event, stretch.times[event.block], step)
             case chain_events.Stopped():
                 self._stopped(session, event)
-            case chain_events.Released():
-                self._released(session, event, stretch.times[event.block], step)
+            case chain_events.Claimed():
+                self._claimed(session, event, step)
+            case chain_events.Disputed():
+                self._disputed(session, event)
+            case (
+                chain_events.Released() | chain_events.Finalized() | chain_events.Resolved() | chain_events.Reclaimed()
+            ):
+                self._closed(session, event, stretch.times[event.block], step)
             case chain_events.Refused():
                 self._refused(session, event, step)
             case chain_events.SettlementRefused():
@@ -148,12 +155,14 @@ class Projection:
             rate=event.rate,
             index=event.index,
             attempt=event.attempt,
+            spent=int(bid.spent) if event.attempt > 1 else 0,
             opened_at=row.opened_at,
         )
         if lease_id(lease) != event.lease_id:
             log.error("lease %s does not follow from its papers; it is not relayed", row.id)
             return
         row.bid, row.offer, row.price = bid.id, offer.id, str(lease.price)
+        row.spent = bid.spent if event.attempt > 1 else "0"
         match_.state, match_.reason = "opened", ""
         bid.state, bid.reason, bid.lease = "leased", "", row.id
         session.add_all([match_, bid])
@@ -192,6 +201,8 @@ class Projection:
             data = {"transaction": row.settled_transaction, "paid": row.paid, "fee": row.fee, "kind": event.kind}
             _tell(session, row, "lease.settled", data)
         session.add(row)
+        if event.kind == Kind.FAILED:
+            self._retry(session, row, at, step)
 
     def _stopped(self, session: Session, event: chain_events.Stopped) -> None:
         row = session.get(LeaseRow, wire.to_hex(event.lease_id))
@@ -201,17 +212,65 @@ class Projection:
         session.add(row)
         _tell(session, row, "lease.stopped", {"clock": event.clock, "by": event.by})
 
-    def _released(self, session: Session, event: chain_events.Released, at: int, step: Step) -> None:
+    def _claimed(self, session: Session, event: chain_events.Claimed, step: Step) -> None:
+        row = session.get(LeaseRow, wire.to_hex(event.lease_id))
+        if row is None:
+            step.touched = None
+            return
+        step.touch(row.provider)  # a claim frees its capacity
+        row.state, row.claimed, row.claim_kind, row.clock = "claimed", str(event.amount), event.kind, event.clock
+        session.add(row)
+        data = {
+            "amount": row.claimed,
+            "kind": row.claim_kind,
+            "clock": row.clock,
+            "evidence": wire.to_hex(event.evidence),
+        }
+        _tell(session, row, "lease.claimed", data)
+
+    def _disputed(self, session: Session, event: chain_events.Disputed) -> None:
+        row = session.get(LeaseRow, wire.to_hex(event.lease_id))
+        if row is None:
+            return
+        row.state, row.clock = "disputed", event.clock
+        session.add(row)
+        _tell(session, row, "lease.disputed", {"by": event.by, "clock": row.clock})
+
+    def _closed(self, session: Session, event: Closing, at: int, step: Step) -> None:
+        """The lease ended without a receipt of both sides."""
         row = session.get(LeaseRow, wire.to_hex(event.lease_id))
         if row is None:
             step.touched = None
             return
         step.touch(row.consumer, row.provider)
-        row.state, row.phase, row.reason = "released", Phase.FAILED, Reason.RELEASED
-        row.paid, row.closed_at = str(event.paid), at
+        row.state, row.paid, row.closed_at = type(event).__name__.lower(), str(event.paid), at
+        row.fee = str(fee_down(event.paid, _fee_bps(session, row)))
+        row.settled_transaction = wire.to_hex(event.transaction)
+        failed = isinstance(event, chain_events.Released | chain_events.Reclaimed)
+        row.phase = Phase.FAILED if failed else Phase.SETTLED
+        row.reason = Reason.RELEASED if isinstance(event, chain_events.Released) else row.reason
         session.add(row)
-        self._close_receipt(session, row.id, "refused")
-        _tell(session, row, "lease.released", {"paid": row.paid, "penalty": str(event.penalty)})
+        self._close_receipt(session, row.id, "refused" if failed else "settled")
+        _tell(session, row, f"lease.{row.state}", {"transaction": row.settled_transaction, "paid": row.paid})
+        if failed or (isinstance(event, chain_events.Finalized) and event.kind == Kind.FAILED):
+            self._retry(session, row, at, step)
+
+    def _retry(self, session: Session, row: LeaseRow, at: int, step: Step) -> None:
+        """The provider failed: while the bid lives and has an attempt left, it waits again at its old place."""
+        bid = session.get(BidRow, row.bid) if row.bid is not None else None
+        if bid is None or bid.lease != row.id or bid.state != "leased":
+            return
+        paper = bid_of(bid)
+        if row.attempt >= paper.attempts or at >= paper.valid_until:
+            return
+        _, clauses = terms_of(session, row)
+        previous = Previous(clauses, int(row.paid) + int(row.fee))
+        bid.state, bid.reason, bid.lease, bid.judged = "queued", "retried", None, False
+        bid.attempt, bid.queued_at = previous.next_attempt, at
+        bid.spent, bid.previous = str(previous.total), previous.encode().hex()
+        session.add(bid)
+        step.changes.append(Entered(standing_bid(bid)))
+        note(session, [bid.consumer], "bid.retried", bid=bid.id, data={"attempt": bid.attempt, "after": row.id})
 
     def _settlement_refused(self, session: Session, event: chain_events.SettlementRefused) -> None:
         """A receipt is tried again with the lease's newest progress (a stop may have come between), then given up."""
@@ -292,3 +351,7 @@ def _leave(session: Session, bid: BidRow, code: int, changes: list[Change]) -> N
 def _tell(session: Session, row: LeaseRow, kind: str, data: wire.Json) -> None:
     if row.bid is not None:
         note(session, [row.consumer, row.provider], kind, lease=row.id, bid=row.bid, data=data)
+
+
+def _fee_bps(session: Session, row: LeaseRow) -> int:
+    return bid_of(session.get_one(BidRow, row.bid)).fee_bps if row.bid is not None else 0

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from suanli_market.admission.papers import bid_of, offer_of
+from suanli_market.chain.duties import DUTIES, Duties
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.events import now_ms
 from suanli_market.leasing.leases import OPEN_STATES, progress_of, terms_of
@@ -31,6 +32,7 @@ BATCH_MAX = 100
 GAS_BASE = 150_000
 GAS_PER_OPENING = 150_000
 GAS_PER_SETTLEMENT = 140_000
+GAS_PER_DUTY = 200_000
 GAS_MAX = 16_000_000  # a transaction may use at most 16,777,216
 RECEIPT_TIMEOUT_S = 120.0
 TICK_S = 1.0
@@ -68,6 +70,8 @@ class ChainWriter:
         self._stopping = False
         self._limit = BATCH_MAX
         self._nonce: int | None = None
+        self._is_lost = True  # what was sent before is not known yet
+        self._duties = Duties(store)
         self._thread = threading.Thread(target=self._run, name="chain-writer", daemon=True)
 
     def start(self) -> None:
@@ -84,27 +88,32 @@ class ChainWriter:
         """There is work."""
         self._work.set()
 
+    def start_anew(self) -> None:
+        """The chain lost blocks: what was sent is looked up again before anything else is."""
+        self._is_lost = True
+        self._work.set()
+
     def _run(self) -> None:
-        delay, resumed = 0.0, False
+        delay = 0.0
         while not self._stopping:
             self._work.wait(TICK_S)
             self._work.clear()
             if self._keeper.halted is not None:
                 continue
             try:
-                if not resumed:
+                if self._is_lost:
+                    self._is_lost = False
                     self._resume()
-                    resumed = True
                 self._drain()
                 delay = 0.0
             except ChainUnavailableError as error:
-                resumed, delay = False, min(5.0, max(0.1, delay * 2))
+                self._is_lost, delay = True, min(5.0, max(0.1, delay * 2))
                 log.warning("nothing can be sent, trying again in %.1f s: %s", delay, error.detail)
             except SuanliError as error:
-                resumed, delay = False, min(5.0, max(0.1, delay * 2))
+                self._is_lost, delay = True, min(5.0, max(0.1, delay * 2))
                 log.error("a transaction failed: %s %s", error.detail, error.hint)
             except Exception:
-                resumed, delay = False, 1.0
+                self._is_lost, delay = True, 1.0
                 log.exception("the chain writer failed")
             if delay:
                 time.sleep(delay)
@@ -112,7 +121,8 @@ class ChainWriter:
 
     def _drain(self) -> None:
         while not self._stopping and self._keeper.halted is None:
-            batches = [batch for batch in (self._openings(), self._settlements()) if batch is not None]
+            found = (self._openings(), self._settlements(), self._duty())
+            batches = [batch for batch in found if batch is not None]
             if not batches:
                 return
             for batch in batches:
@@ -157,6 +167,14 @@ class ChainWriter:
         gas = min(GAS_MAX, GAS_BASE + GAS_PER_SETTLEMENT * len(settlements))
         return Batch("settle", self._escrow.encode_settle(settlements), gas, tuple(row.id for _, row in found))
 
+    def _duty(self) -> Batch | None:
+        """The next lease that time alone ends: nobody else may do it, and both parties' money waits for it."""
+        duty = self._duties.next(int(time.time()))
+        if duty is None:
+            return None
+        calldata = self._escrow.encode_way_out(duty.change, duty.lease, duty.clauses, duty.progress)
+        return Batch(duty.change, calldata, GAS_PER_DUTY, (duty.id,))
+
     # One transaction
 
     def _carry_out(self, batch: Batch) -> None:
@@ -171,6 +189,9 @@ class ChainWriter:
             receipt = self._escrow.wait(transaction, RECEIPT_TIMEOUT_S)
         except ChainRevertedError as error:
             self._give_back(intent, "failed", error.detail)
+            if batch.kind in DUTIES:
+                self._on_mined()  # somebody else may have done it
+                return
             self._limit = max(1, self._limit // 2)
             raise
         self._on_mined()
@@ -235,7 +256,8 @@ class ChainWriter:
 
 
 def _opening(match: MatchRow, bid: BidRow, offer: OfferRow) -> Opening:
-    fill = Fill(offer_of(offer), wire.from_hex(offer.signature), int(match.rate), match.seat_index)
+    previous = bytes.fromhex(bid.previous)
+    fill = Fill(offer_of(offer), wire.from_hex(offer.signature), int(match.rate), match.seat_index, previous)
     return Opening(bid_of(bid), wire.from_hex(bid.signature), (fill,))
 
 
@@ -255,6 +277,8 @@ def _settlement(session: Session, row: ReceiptRow, lease_row: LeaseRow) -> Settl
 
 def _carried(session: Session, batch: Batch) -> Sequence[MatchRow | ReceiptRow]:
     """The rows that a batch carries."""
+    if batch.kind in DUTIES:
+        return ()
     if batch.kind == "open":
         return session.exec(select(MatchRow).where(col(MatchRow.id).in_(batch.rows))).all()
     return session.exec(select(ReceiptRow).where(col(ReceiptRow.lease).in_(batch.rows))).all()

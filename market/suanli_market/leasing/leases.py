@@ -13,13 +13,14 @@ from suanli_market.events import note
 from suanli_market.tables import BidRow, LeaseRow, OfferRow, ReceiptRow
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError, ProtocolError
-from suanli_protocol.lease import Clauses, Lease, Progress, terms
+from suanli_protocol.lease import Clauses, Lease, Progress, State, terms
 from suanli_protocol.lease import Phase as ChainPhase
 from suanli_protocol.reasons import Phase
 
 Role = Literal["consumer", "provider"]
 LEASES_MAX = 1_000
-OPEN_STATES = ("open", "stopped")
+OPEN_STATES = ("open", "stopped", "claimed", "disputed")
+_CHAIN_PHASE = dict(zip(OPEN_STATES, ChainPhase, strict=True))
 _RANK = {
     Phase.LEASED: 0,
     Phase.STARTING: 1,
@@ -63,15 +64,21 @@ def terms_of(session: Session, row: LeaseRow) -> tuple[Lease, Clauses]:
         rate=int(row.rate),
         index=row.seat_index,
         attempt=row.attempt,
+        spent=int(row.spent),
         opened_at=row.opened_at,
     )
 
 
 def progress_of(row: LeaseRow) -> Progress:
     """How far the escrow has come with the lease."""
-    stopped = row.state == "stopped"
-    phase = ChainPhase.STOPPED if stopped else ChainPhase.RUNNING
-    return Progress(int(row.paid), 0, row.clock if stopped else 0, phase, int(row.by_consumer))
+    phase = _CHAIN_PHASE.get(row.state, ChainPhase.RUNNING)
+    flags = int(row.by_consumer) | row.claim_kind << 1
+    return Progress(int(row.paid), int(row.claimed), row.clock, phase, flags)
+
+
+def state_of(session: Session, row: LeaseRow) -> State:
+    """An open lease as the escrow has it."""
+    return State(*terms_of(session, row), progress_of(row))
 
 
 def list_leases(session: Session, party: str, *, only_open: bool) -> list[wire.Json]:
@@ -105,6 +112,10 @@ def view_of(session: Session, row: LeaseRow) -> wire.Json:
             "rate": row.rate,
             "index": row.seat_index,
             "attempt": row.attempt,
+            "spent": row.spent,
+            "claimed": row.claimed,
+            "claimKind": row.claim_kind,
+            "progress": str(progress_of(row).pack()),
             "openedAt": row.opened_at,
             "block": row.block,
             "blockHash": row.block_hash,
@@ -118,7 +129,9 @@ def view_of(session: Session, row: LeaseRow) -> wire.Json:
             "receiptSignature": receipt.signature if receipt else None,
             "countersignature": receipt.countersignature if receipt else None,
             "settledTransaction": row.settled_transaction,
-            "stoppedAt": row.clock if row.state == "stopped" or row.clock else None,
+            "stoppedAt": row.clock if row.state == "stopped" else None,
+            "clock": row.clock,
+            "attemptsLeft": max(0, bid_of(bid).attempts - row.attempt),
         }
     )
     return view.to_json()

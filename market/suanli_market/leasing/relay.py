@@ -125,7 +125,10 @@ class Relay:
             row = session.get(BlobRow, (lease, slot))
         if row is None or row.delivered is None:
             raise NotFoundError(f"the {slot} blob of lease {lease} is not here", hint="wait for lease.delivered")
-        return self._folder / lease / slot
+        path = self._folder / lease / slot
+        if not path.is_file():  # a database that was restored without its blobs
+            raise NotFoundError(f"the {slot} blob of lease {lease} was lost", hint="ask its sender for it")
+        return path
 
     def _deliver(self, row: BlobRow, party: str, digest: bytes) -> wire.BlobView:
         part, whole = self._part(row.lease, row.slot), self._folder / row.lease / row.slot

@@ -1,0 +1,120 @@
+"""The journal: what each step along the chain changed in the rows, so that a reorganisation can undo it.
+
+A step writes down, for each row that its events changed, the values from before. Undoing a step puts them back, and
+removes the rows that it made. Only rows that follow the chain take part; what parties were told stays told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import delete, event, inspect, update
+from sqlalchemy.orm import Session as OrmSession
+from sqlmodel import Session, SQLModel, col, select
+
+from suanli_market.tables import (
+    BidRow,
+    BlobRow,
+    ChainChangeRow,
+    ChainStepRow,
+    LeaseRow,
+    LogChunkRow,
+    MatchRow,
+    OfferRow,
+    ReceiptRow,
+)
+
+STEPS_KEPT = 512  # a reorganisation that goes further back halts the market
+FOLLOWING: dict[str, type[SQLModel]] = {
+    str(kind.__tablename__): kind for kind in (OfferRow, BidRow, MatchRow, LeaseRow, ReceiptRow)
+}
+
+
+@contextmanager
+def recorded(session: Session, block: int) -> Iterator[None]:
+    """Whatever the session changes inside belongs to the step that ends with this block."""
+
+    def note(found: OrmSession, *_: object) -> None:
+        rows = [_created(row, block) for row in found.new if _follows(row)]
+        rows += [row for row in (_changed(item, block) for item in found.dirty if _follows(item)) if row is not None]
+        found.add_all(rows)
+
+    event.listen(session, "before_flush", note)
+    try:
+        yield
+        session.flush()
+    finally:
+        event.remove(session, "before_flush", note)
+
+
+def add_step(session: Session, block: int, block_hash: str, opened: int) -> None:
+    """Writes down that the chain was read up to a block, and forgets the steps that are too old to be undone."""
+    session.merge(ChainStepRow(block=block, block_hash=block_hash, opened=opened))
+    session.flush()
+    oldest = session.exec(
+        select(ChainStepRow.block).order_by(col(ChainStepRow.block).desc()).offset(STEPS_KEPT).limit(1)
+    ).first()
+    if oldest is not None:
+        session.execute(delete(ChainStepRow).where(col(ChainStepRow.block) <= oldest))
+        session.execute(delete(ChainChangeRow).where(col(ChainChangeRow.block) <= oldest))
+
+
+def steps(session: Session) -> list[ChainStepRow]:
+    """The steps that can be gone back to, newest first."""
+    return list(session.exec(select(ChainStepRow).order_by(col(ChainStepRow.block).desc())))
+
+
+def undo(session: Session, block: int) -> list[str]:
+    """Puts all rows back to what they were at the end of the step at `block`; the leases that are no more.
+
+    What waits for the chain is to be sent again.
+    """
+    changes = session.exec(
+        select(ChainChangeRow).where(ChainChangeRow.block > block).order_by(col(ChainChangeRow.id).desc())
+    ).all()
+    gone = []
+    for change in changes:
+        row = session.get(FOLLOWING[change.table], json.loads(change.key))
+        if row is None:
+            continue
+        if change.before is None:
+            gone += [row.id] if isinstance(row, LeaseRow) else []
+            session.delete(row)
+        else:
+            for name, value in json.loads(change.before).items():
+                setattr(row, name, value)
+        session.flush()
+    for kind in (ReceiptRow, BlobRow, LogChunkRow):
+        session.execute(delete(kind).where(col(kind.lease).in_(gone)))
+    session.execute(delete(ChainChangeRow).where(col(ChainChangeRow.block) > block))
+    session.execute(delete(ChainStepRow).where(col(ChainStepRow.block) > block))
+    session.execute(update(MatchRow).where(col(MatchRow.state) == "pending").values(transaction=None))
+    session.execute(update(ReceiptRow).where(col(ReceiptRow.state) == "queued").values(transaction=None))
+    return gone
+
+
+def _follows(row: object) -> bool:
+    return getattr(row, "__tablename__", "") in FOLLOWING
+
+
+def _created(row: Any, block: int) -> ChainChangeRow:
+    return ChainChangeRow(block=block, table=row.__tablename__, key=_key(row))
+
+
+def _changed(row: Any, block: int) -> ChainChangeRow | None:
+    before = {}
+    for attribute in inspect(row).attrs:
+        history = attribute.history
+        if history.has_changes() and history.deleted:
+            before[attribute.key] = history.deleted[0]
+    if not before:
+        return None
+    return ChainChangeRow(block=block, table=row.__tablename__, key=_key(row), before=json.dumps(before))
+
+
+def _key(row: Any) -> str:
+    mapper = inspect(type(row))
+    return json.dumps(getattr(row, mapper.primary_key[0].key))
