@@ -45,6 +45,8 @@ MARKET = (
     "market.countersignature.committed",
 )
 NODE = (
+    "node.offer.recorded",
+    "node.offer.posted",
     "node.lease.recorded",
     "node.inputs.fetched",
     "node.lease.started",

@@ -158,8 +158,6 @@ def a_deep_world(
     confirmations: int = CONFIRMATIONS,
     block_s: int = 1,
     consumers: int = CONSUMERS,
-    market_module: tuple[str, ...] = ("suanli_market.cli",),
-    node_module: tuple[str, ...] = ("suanli_node.cli",),
 ) -> Iterator[Deep]:
     """Brings everything up, and down again by the ids of the processes that were started."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +167,7 @@ def a_deep_world(
     devnet.start()
     made: Deep | None = None
     try:
-        made = _furnish(folder, devnet, strikes, confirmations, consumers, market_module, node_module)
+        made = _furnish(folder, devnet, strikes, confirmations, consumers)
         yield made
     finally:
         if made is not None:
@@ -186,8 +184,6 @@ def _furnish(
     strikes: Path,
     confirmations: int,
     consumers: int,
-    market_module: tuple[str, ...],
-    node_module: tuple[str, ...],
 ) -> Deep:
     chain = Chain(devnet.url)
     deployer = Signer(os.urandom(32))
@@ -204,12 +200,12 @@ def _furnish(
     settings = {"SUANLI_FAULT": str(strikes), "PYTHONPATH": str(TESTS)}
     port = free_port()
     options = ("--port", str(port), "--confirmations", str(confirmations), "--round-ms", "100")
-    command = _module(serve_command(world, key, password, folder / "market" / "data", *options), market_module)
+    command = serve_command(world, key, password, folder / "market" / "data", *options)
     market = Service("market", command, settings, folder)
     market.start()
     address = str(market.ready()["address"])
     url = f"http://127.0.0.1:{port}"
-    node = Service("node", _module(home.command(url), node_module), settings, folder)
+    node = Service("node", home.command(url), settings, folder)
     node.start()
     for person in people:
         person.service.settings = {**person.service.settings, "SUANLI_MARKET": url}
@@ -220,10 +216,10 @@ def _furnish(
     )  # fmt: skip
 
 
-def _module(command: list[str], module: tuple[str, ...]) -> list[str]:
-    """The command with another module before its own words."""
-    at = command.index("-m")
-    return [*command[: at + 1], *module, *command[at + 2 :]]
+def break_memory(service: Service, role: str) -> None:
+    """From its next life on the service forgets what it wrote down (`deep.broken`)."""
+    at = service.command.index("-m")
+    service.command = [*service.command[: at + 1], "deep.broken", role, *service.command[at + 2 :]]
 
 
 def _a_person(world: World, folder: Path, name: str, strikes: Path) -> Person:
