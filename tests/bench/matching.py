@@ -1,0 +1,182 @@
+"""Bids matched a second on one core, one bid at a time, beside every bid against every offer and an SQL query.
+
+The book is generated; with SUANLI_TRACE=FOLDER it is drawn from a cluster's machines and tasks there
+(openb_node_list_all_node.csv, openb_pod_list_default.csv). Times are of the processor, not of the clock.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from bench.rows import Row, Target, beside, measured
+from suanli_market.clearing.book import Book, Entered, Opened, Proposed
+from suanli_market.clearing.conditions import Facts, Place, StandingBid, StandingOffer, Wish
+from suanli_market.clearing.matching import CheapestFirst, Proposal, reserve
+from suanli_market.clearing.reference import ranked
+from suanli_protocol.capacity import Lanes, Prices
+from suanli_protocol.lease import Account
+from support.builders import NOW, a_bid, an_offer, market
+
+SIZES, ROUNDS, BIDS, SLOW_LOOKS = (1_000, 10_000, 100_000), 3, 300, 300_000
+REGIONS = ("CN-GD", "CN-BJ", "CN-SH", "US-CA", "US-NY", "DE-BE", "FR-IDF", "SG", "JP-13")
+CONSUMER = "0x" + "ee" * 20
+QUERY = """
+SELECT id FROM offers WHERE accelerator >= :acc AND cpu >= :cpu AND memory >= :memory AND disk >= :disk
+  AND (:region = '' OR region = :region OR region LIKE :region || '-%') AND core * :cpu / 1000.0
+  + memory_gib * :memory / 1024.0 + accelerator_price * :acc / 1000.0 + disk_gib * :disk / 1024.0 <= :limit
+ORDER BY core * :cpu / 1000.0 + memory_gib * :memory / 1024.0 + accelerator_price * :acc / 1000.0
+  + disk_gib * :disk / 1024.0 LIMIT 1"""
+
+
+def measure() -> Iterator[Row]:
+    """The rates at each size, then the memory of an offer in the largest book."""
+    shapes = _trace() or (_machine, _task)
+    for size in SIZES:
+        random = Random(size)
+        offers = [_offer(random, number, shapes[0](random)) for number in range(size)]
+        bids = [_bid(random, shapes[1](random)) for _ in range(BIDS * (ROUNDS + 1))]
+        tracemalloc.start() if size == SIZES[1] else None
+        book = _book(offers)
+        if tracemalloc.is_tracing():
+            kept = tracemalloc.get_traced_memory()[0] / size
+            tracemalloc.stop()
+            yield Row("memory of the index and the book", "bytes/offer", kept, note=f"{size:,} offers, papers excluded")
+        groups = [bids[n * BIDS : (n + 1) * BIDS] for n in range(ROUNDS + 1)]
+        rates = [_rate(partial(_match, book), group) for group in groups][1:]
+        facts = Facts(NOW, market().address, book.accounts({}))
+        few = bids[: max(2, SLOW_LOOKS // size // 6)]
+        plain = [_rate(partial(ranked, offers=offers, facts=facts), few)]
+        queried = [_rate(partial(_query, _database(offers)), few)]
+        target = Target("at least", 2_000) if size == SIZES[-1] else None
+        others = (beside("every bid against every offer", plain), beside("SQLite, indexed", queried))
+        served = 1 - len(book.bids) / len(bids)
+        yield measured(f"bids matched, {size:,} open offers", "/s", rates, beside=others, target=target,
+                       note=f"{served:.0%} of the bids found an offer; with the book's upkeep, the others only look up")  # fmt: skip
+
+
+def _query(base: sqlite3.Connection, bid: StandingBid) -> object:
+    return base.execute(QUERY, _asked(bid)).fetchall()
+
+
+def _match(book: Book, bid: StandingBid) -> None:
+    """A bid's whole way through the book: it enters, is matched, its lease opens and moves both accounts."""
+    book.apply(Entered(bid))
+    book.settle({CONSUMER: RICH})
+    facts = Facts(NOW, market().address, book.accounts({}))
+    clearing = CheapestFirst().clear((bid,), book.index, facts)
+    for proposal in clearing.proposals:
+        book.apply(Proposed(proposal))
+        _open(book, proposal, facts)
+
+
+def _open(book: Book, proposal: Proposal, facts: Facts) -> None:
+    moved = {party: facts.account(party) for party in (proposal.offer.offer.provider, CONSUMER)}
+    reserve(moved, proposal)
+    book.apply(Opened(proposal.bid.id))
+    book.settle({**moved, CONSUMER: RICH})
+
+
+RICH = Account(free=2**80)
+
+
+def _book(offers: list[StandingOffer]) -> Book:
+    book = Book()
+    book.apply_all([Entered(offer) for offer in offers])
+    book.settle(dict.fromkeys(book.stale, RICH))
+    return book
+
+
+def _rate(work: Callable[[StandingBid], object], bids: list[StandingBid]) -> float:
+    begun = time.process_time()
+    for bid in bids:
+        work(bid)
+    return len(bids) / (time.process_time() - begun)
+
+
+def _machine(random: Random) -> Lanes:
+    cores = random.choice((4, 8, 16, 32, 64, 96))
+    accelerators = random.choice((0, 0, 0, 0, 0, 0, 1, 2, 4, 8))
+    return Lanes(cores * 1000, cores * 1024 * random.choice((2, 4, 8)), accelerators * 1000, 500 * 1024)
+
+
+def _task(random: Random) -> Lanes:
+    cores = random.choice((1, 2, 4, 8, 16, 32))
+    accelerators = random.choice((0, 0, 0, 0, 0, 0, 1, 2, 4, 8))
+    return Lanes(cores * 1000, cores * 1024 * random.choice((1, 2, 4)), accelerators * 1000, 1024)
+
+
+Shape = Callable[[Random], Lanes]
+
+
+def _trace() -> tuple[Shape, Shape] | None:
+    """Machines and tasks as in the trace's files, if one is given."""
+    folder = os.environ.get("SUANLI_TRACE")
+    if not folder:
+        return None
+    with (Path(folder) / "openb_node_list_all_node.csv").open() as file:
+        machines = [
+            Lanes(int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"]) * 1000, 500 * 1024)
+            for row in csv.DictReader(file)
+        ]
+    with (Path(folder) / "openb_pod_list_default.csv").open() as file:
+        tasks = [
+            Lanes(int(row["cpu_milli"]), int(row["memory_mib"]), int(row["num_gpu"]) * int(row["gpu_milli"]), 1024)
+            for row in csv.DictReader(file)
+        ]
+    return (lambda random: random.choice(machines)), (lambda random: random.choice(tasks))
+
+
+def _offer(random: Random, number: int, capacity: Lanes) -> StandingOffer:
+    level = random.lognormvariate(0, 0.3)
+    prices = Prices(*(int(base * level * random.lognormvariate(0, 0.2)) for base in (10_000, 1_300, 500_000, 50)))
+    paper = replace(
+        an_offer(),
+        provider=f"0x{number + 1:040x}",
+        capacity=capacity.pack(),
+        prices=prices.pack(),
+        traits=random.choice((6, 7, 0x106, 0x306)),
+        max_seconds=random.choice((3600, 86_400)),
+    )
+    place = Place(random.choice(REGIONS), random.choice(("x86_64", "x86_64", "arm64")), ("3.11", "3.12"), True)
+    return StandingOffer.of(random.randbytes(32), number, paper, place)
+
+
+def _bid(random: Random, need: Lanes) -> StandingBid:
+    dear = Prices(20_000, 2_600, 10**6, 100).ask_up(need)
+    paper = replace(
+        a_bid(), consumer=CONSUMER, seat=random.randbytes(32), need=need.pack(), max_rate=dear, budget=2**60
+    )
+    regions = random.choice(((), (), (), ("CN",), ("US-CA",), ("DE",)))
+    wish = Wish(regions, random.choice(("", "x86_64")))
+    return StandingBid.of(random.randbytes(32), 1, paper, wish)
+
+
+def _database(offers: list[StandingOffer]) -> sqlite3.Connection:
+    base = sqlite3.connect(":memory:")
+    base.execute(
+        "CREATE TABLE offers (id, accelerator, cpu, memory, disk,"
+        " core, memory_gib, accelerator_price, disk_gib, region)"
+    )
+    rows = (
+        (o.id, o.capacity.accelerator_milli, o.capacity.cpu_milli, o.capacity.memory_mib, o.capacity.disk_mib,
+         *o.prices.values, o.place.region)
+        for o in offers
+    )  # fmt: skip
+    base.executemany(f"INSERT INTO offers VALUES ({', '.join('?' * 10)})", rows)
+    base.execute("CREATE INDEX by_size ON offers (accelerator, cpu, memory)")
+    return base
+
+
+def _asked(bid: StandingBid) -> dict[str, object]:
+    cpu, memory, accelerator, disk = bid.need.values
+    region = next(iter(bid.wish.regions), "")
+    return {"acc": accelerator, "cpu": cpu, "memory": memory, "disk": disk, "region": region, "limit": bid.bid.max_rate}
