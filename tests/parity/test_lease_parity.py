@@ -121,7 +121,8 @@ FAULTS: list[tuple[Code, dict[str, Any], dict[str, Any]]] = [
     (Code.BID_COUNTER, {"counter": 1}, {"counter": 1}),
     (Code.OFFER_COUNTER, {"count": 2}, {"counter": 1}),
     (Code.UNSUPPORTED, {"count": 2, "arbiter": STRANGER.address}, {}),
-    (Code.UNSUPPORTED, {"attempts": 2}, {"arbiter": STRANGER.address}),
+    (Code.ATTEMPTS, {"attempts": 0, "count": 2}, {}),
+    (Code.UNSUPPORTED, {"count": 2}, {"arbiter": STRANGER.address}),
     (Code.UNSUPPORTED, {"gang": True}, {"max_seconds": 0}),
     (Code.ARBITER, {"arbiter": STRANGER.address, "max_seconds": 0}, {}),
     (Code.ARBITER, {}, {"arbiter": STRANGER.address, "max_seconds": 0}),
@@ -194,8 +195,7 @@ class Life:
     def check(self) -> None:
         """The contract holds what Python says."""
         lease = self.state.lease
-        word = seat_word(lease_id(lease), self.state.progress) if self.state.is_open else CLOSED
-        assert self.escrow.seat(lease.seat_key) == word
+        assert self.escrow.seat(lease.seat_key) == self.state.word
         frees = [self.escrow.account(a)[0] for a in (lease.provider, lease.market, lease.consumer)]
         assert frees == [self.provider, self.market, self.consumer]
         assert self.escrow.account(lease.provider)[2] == self.state.need

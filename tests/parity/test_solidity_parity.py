@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from suanli_protocol import lease
 from suanli_protocol.capacity import GUARD, Lanes, Prices
 from suanli_protocol.contract_abi import contract_abi
-from suanli_protocol.lease import Clauses, Lease, Phase, Progress, Refusal
-from suanli_protocol.messages import Bid, Link, Message, Offer, Receipt, to_snake
+from suanli_protocol.lease import Clauses, Kind, Lease, Phase, Previous, Progress, Refusal
+from suanli_protocol.messages import Bid, Link, Message, Offer, Receipt, Verdict, to_snake
 from suanli_protocol.openings import struct_values
 from suanli_protocol.signing import Domain, struct_hash, type_hash
 from support.builders import CHAIN_ID
@@ -22,14 +23,14 @@ from support.strategies import ADDRESSES, WORDS, lane_words, structs, uints
 GENERATED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@pytest.mark.parametrize("kind", [Offer, Bid, Receipt, Link])
+@pytest.mark.parametrize("kind", [Offer, Bid, Receipt, Verdict, Link])
 def test_type_hashes(probe: Probe, kind: type[Message]) -> None:
     name = kind.__name__.lower()
     assert probe(f"{name}TypeHash") == type_hash(kind)
 
 
 @GENERATED
-@given(paper=st.one_of(structs(Offer), structs(Bid), structs(Receipt), structs(Link)))
+@given(paper=st.one_of(structs(Offer), structs(Bid), structs(Receipt), structs(Verdict), structs(Link)))
 def test_struct_hashes_and_digests(probe: Probe, paper: Message) -> None:
     hashed = probe(f"hash{type(paper).__name__}", struct_values(paper))
     assert hashed == struct_hash(paper)
@@ -53,9 +54,22 @@ def test_seat_keys(probe: Probe, seat: bytes, consumer: str, index: int) -> None
     assert probe("seatKey", seat, consumer, index) == lease.seat_key(seat, consumer, index)
 
 
-PROGRESS = st.builds(
-    Progress, uints(96), uints(96), uints(40), st.sampled_from(Phase), st.sampled_from([0, lease.BY_CONSUMER_SIDE])
-)
+@GENERATED
+@given(clauses=structs(Clauses), spent=uints(96), cut=st.integers(0, 416))
+def test_proofs_of_previous_attempts(probe: Probe, clauses: Clauses, spent: int, cut: int) -> None:
+    previous = Previous(clauses, spent)
+    proof = previous.encode()
+    assert Previous.decode(proof) == previous
+    assert probe("reopenableWord", lease.clauses_hash(clauses), spent) == previous.word
+    assert probe("provenWord", proof) == previous.word
+    assert lease.proves(proof, previous.word)
+    assert probe("afterAttempt", proof) == lease.attempt_after(proof)
+    if cut < len(proof):
+        assert probe("provenWord", proof[:cut]) == bytes(32)
+        assert not lease.proves(proof[:cut], previous.word)
+
+
+PROGRESS = st.builds(Progress, uints(96), uints(96), uints(40), st.sampled_from(Phase), st.integers(0, 5))
 
 
 @GENERATED
@@ -63,8 +77,12 @@ PROGRESS = st.builds(
 def test_progress_words(probe: Probe, progress: Progress, id_: bytes, amount: int, clock: int, by: bool) -> None:
     word = progress.pack()
     assert Progress.unpack(word) == progress
-    parts = (progress.paid, progress.clock, progress.phase, progress.by_consumer_side)
+    parts = (progress.paid, progress.claimed, progress.clock, progress.phase, progress.kind, progress.by_consumer_side)
     assert probe("progressParts", word) == parts
+    claimed = progress.claimed_by(amount, clock, Kind.FAILED)
+    assert probe("progressClaimed", word, amount, clock, Kind.FAILED) == claimed.pack()
+    disputed = replace(claimed, clock=progress.clock, phase=Phase.DISPUTED)
+    assert probe("progressDisputed", claimed.pack(), progress.clock) == disputed.pack()
     assert probe("leaseWord", id_, word) == lease.seat_word(id_, progress)
     assert Progress.unpack(probe("progressWithPaid", word, amount)).paid == amount
     stopped = Progress.unpack(probe("progressStopped", Progress(paid=amount).pack(), clock, by))
@@ -85,6 +103,10 @@ def test_arithmetic(probe: Probe, amount: int, seconds: int, bps: int, bond: int
     assert probe("stakeDown", amount) == lease.stake_down(amount)
     assert probe("depositOf", amount, bps) == lease.deposit_of(amount, bps)
     assert probe("bondDown", amount, bps) == lease.bond_down(amount, bps)
+    assert probe("earnedDown", amount, seconds) == lease.earned_down(amount, seconds)
+    awarded, claimed = bond % (amount + 1), max(amount, bond)
+    assert probe("disputeCosts", amount, awarded) == lease.dispute_costs(amount, awarded)
+    assert probe("silenceDown", min(amount, bond), claimed) == lease.silence_down(min(amount, bond), claimed)
     assert probe("penaltyDown", amount, seconds, bond) == lease.penalty_down(amount, seconds, bond)
 
 
@@ -100,7 +122,8 @@ def test_lanes(probe: Probe, capacity: int, used: int, need: int) -> None:
 def test_the_abi_names_the_papers_fields_as_python_does() -> None:
     """Opening and Fill are written by hand in openings.py; the structs within are not."""
     abi = contract_abi("LeaseEscrow")
-    assert {"open", "settle", "stop", "release", "deposit", "withdraw", "link", "bump", "cancel"} <= set(abi.selectors)
+    names = {"open", "settle", "stop", "release", "claim", "dispute", "resolve", "finalize", "reclaim"}
+    assert names | {"deposit", "withdraw", "link", "bump", "cancel"} <= set(abi.selectors)
     assert to_snake("validUntil") == "valid_until"
 
 

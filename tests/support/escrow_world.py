@@ -304,7 +304,7 @@ def a_random_deal(world: World, random: Random) -> tuple[Bid, Offer, int]:
     """Papers of any two people, with the others in any role, and a rate; nearly always good."""
     consumer, provider = random.sample(world.people, 2)
     people = [person.address for person in world.people]
-    arbiter = random.choice([ZERO_ADDRESS, *people])
+    arbiter = random.choice([ZERO_ADDRESS, *people, *people])
     seconds = random.randint(1, 200)
     offer = builders.an_offer(
         provider=provider.address,
