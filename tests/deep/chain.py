@@ -33,7 +33,7 @@ class Devnet:
         self.url = f"http://127.0.0.1:{port}"
         command = [str(anvil_path()), "--silent", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--chain-id", str(CHAIN_ID), "--hardfork", "osaka"]
-        command += ["--state", str(self.state), "--state-interval", str(DUMP_S)]
+        command += ["--state", str(self.state), "--state-interval", str(DUMP_S), "--preserve-historical-states"]
         self._command = command
         slow = [*command, "--timestamp", str(int(time.time()) - SETUP_S)]  # each block of the setup adds a second
         self.service = Service("anvil", slow, {}, folder)

@@ -39,6 +39,7 @@ MARKET = (
     "market.settle.marked",
     "market.blocks.projected",
     "market.blocks.committed",
+    "market.blocks.undone",
     "market.receipt.kept",
     "market.receipt.committed",
     "market.countersignature.kept",
