@@ -31,6 +31,9 @@ check: setup ## Under two minutes: format, lint, types, import rules, generated 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python contracts/compile.py --check
+	$(BIN)/python -m suanli_market.api.schema --check
+	$(BIN)/python -m suanli.jobs.schema --check
+	$(BIN)/python -m suanli.commands.reference --check
 	$(BIN)/pytest -q -n 2 tests/unit tests/property
 
 solidity-test: setup ## Hardhat: the Solidity tests, with fuzzing
@@ -46,8 +49,11 @@ format: setup ## Rewrite the Python files in the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: setup ## Compile the contracts into the committed ABI and bytecode
+generate: setup ## Make the committed files anew: ABI and bytecode, OpenAPI, job schema, command reference
 	$(BIN)/python contracts/compile.py
+	$(BIN)/python -m suanli_market.api.schema
+	$(BIN)/python -m suanli.jobs.schema
+	$(BIN)/python -m suanli.commands.reference
 
 lock: setup ## Pin the Python packages anew, with hashes and without addresses
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url \
