@@ -57,8 +57,10 @@ class Ledger:
         """Changes some accounts; an empty one is forgotten in time."""
         self._top.update(accounts)
         if len(self._top) > TOP_MAX:
-            merged = self._base | self._top
-            self._base = {address: account for address, account in merged.items() if account != EMPTY}
+            self._base = self._base | self._top
+            for address, account in self._top.items():
+                if account == EMPTY:
+                    del self._base[address]
             self._top = {}
 
     def view(self, others: Mapping[str, Account]) -> Overlay:
