@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from suanli_protocol.chain_records import (
     Block,
@@ -44,6 +44,13 @@ GAS_MARGIN = (6, 5)  # the estimate times 1.2
 TIP_FALLBACK_WEI = 10**9
 LOG_SPAN_BLOCKS = 2_000
 _POLL_S = (0.002, 0.5)
+
+
+class SignedTransaction(NamedTuple):
+    """A transaction that only needs to be sent."""
+
+    hash: bytes
+    raw: bytes
 
 
 class Chain:
@@ -154,21 +161,30 @@ class Chain:
         if to is not None:
             request["to"] = to
         limit = self.estimate(request) if gas is None else gas
-        max_fee, tip = self.fees()
+        taken = self.nonce(signer.address) if nonce is None else nonce
+        signed = self.sign(signer, data, to=to, gas=limit, nonce=taken, fees=self.fees())
+        self.submit(signed.raw)
+        return signed.hash
+
+    def sign(
+        self, signer: Signer, data: bytes, *, to: str | None, gas: int, nonce: int, fees: tuple[int, int]
+    ) -> SignedTransaction:
+        """A transaction that can be sent as often as need be; `fees` as `fees` gives them."""
+        request: dict[str, Any] = {"to": to} if to is not None else {}
         signed = signer.account.sign_transaction(
             request
             | {
                 "type": 2,
+                "data": "0x" + data.hex(),
                 "chainId": self.chain_id(),
-                "nonce": self.nonce(signer.address) if nonce is None else nonce,
-                "gas": limit,
-                "maxFeePerGas": max_fee,
-                "maxPriorityFeePerGas": tip,
+                "nonce": nonce,
+                "gas": gas,
+                "maxFeePerGas": fees[0],
+                "maxPriorityFeePerGas": fees[1],
                 "value": 0,
             }
         )
-        self._send_raw(bytes(signed.raw_transaction))
-        return bytes(signed.hash)
+        return SignedTransaction(bytes(signed.hash), bytes(signed.raw_transaction))
 
     def estimate(self, request: dict[str, Any]) -> int:
         """Gas for a transaction with a fifth to spare; ChainError if it is more than one transaction may use."""
@@ -208,7 +224,8 @@ class Chain:
         self.call(sent.to, sent.data, block=receipt.block, sender=sent.sender)
         raise reverted(b"", f"transaction 0x{receipt.transaction.hex()} reverted")
 
-    def _send_raw(self, raw: bytes) -> None:
+    def submit(self, raw: bytes) -> None:
+        """Sends a signed transaction; that it is there already is no error. See `send` for those that are."""
         try:
             self.rpc("eth_sendRawTransaction", "0x" + raw.hex())
         except ChainError as error:

@@ -99,6 +99,7 @@ def system_password(name: str = CREDENTIAL) -> str | None:
     password = path.read_text().split("\n", 1)[0].removesuffix("\r")
     if not password:
         raise UnusableKeyError(f"the credential {path} is empty")
+    conceal(password)
     return password
 
 

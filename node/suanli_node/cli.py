@@ -18,6 +18,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 WHOLE = click.IntRange(1, 2**31)
 LEVEL = click.Choice(["debug", "info", "warning", "error"])
+NOBODY = "0x" + "00" * 20
 INTERRUPTED = 130
 
 
@@ -48,14 +49,19 @@ GOODS = options(
     click.option("--cpus", help="Cores for sale; default: all but a little."),
     click.option("--memory", help="Memory for sale, such as 8GB."),
     click.option("--disk", help="Disk for sale, such as 100GB."),
+    click.option("--accelerators", type=click.IntRange(0), help="Whole accelerators for sale; default: all."),
     click.option("--price-core", default="0.03", show_default=True, help="Per core and hour."),
     click.option("--price-memory", default="0.005", show_default=True, help="Per GiB of memory and hour."),
     click.option("--price-disk", default="0.0001", show_default=True, help="Per GiB of disk and hour."),
+    click.option("--price-accelerator", default="0.50", show_default=True, help="Per accelerator and hour."),
     click.option("--listen", default="", metavar="HOST:PORT", help="Deal without a market too: listen for consumers."),
     click.option("--index", default="", help="Where Python environments come from: a URL, a folder, or default."),
     click.option("--index-certificates", type=FILE, envvar="SSL_CERT_FILE", help="Authorities that uv shall trust."),
     click.option("--max-seconds", default=86_400, show_default=True, type=WHOLE, help="Longest lease."),
     click.option("--max-window", default=86_400, show_default=True, type=WHOLE, help="Longest window."),
+    click.option("--arbiter", default=NOBODY, envvar="SUANLI_ARBITER", help="Who judges disputes; default: nobody."),
+    click.option("--cache", default="32GiB", show_default=True, help="Disk for prepared environments."),
+    click.option("--keep-days", default=400, show_default=True, type=WHOLE, help="How long receipts are kept."),
 )
 
 
@@ -94,12 +100,102 @@ def down(state: Path, as_json: bool) -> None:
 @cli.command()
 @STATE
 @JSON
-def status(state: Path, as_json: bool) -> None:
-    """What this node is, and its leases."""
+@click.option("--offline", is_flag=True, help="Do not ask the chain.")
+def status(state: Path, as_json: bool, offline: bool) -> None:
+    """What this node is and has, its open leases, and what is due for each."""
     from suanli_node.report import node_status, render_status
 
-    found = node_status(state)
+    found = node_status(state, ask_chain=not offline)
     click.echo(json.dumps(found) if as_json else render_status(found))
+
+
+@cli.command()
+@STATE
+@JSON
+@click.option("--csv", "as_csv", is_flag=True, help="One line a lease.")
+def earnings(state: Path, as_json: bool, as_csv: bool) -> None:
+    """What closed leases brought, by day; gas apart. Amounts in JSON and CSV are base units and wei."""
+    from suanli_node import earnings as report
+    from suanli_node.connections import Connections
+    from suanli_node.settings import StateFolder
+
+    folder = StateFolder(state.resolve())
+    known = Connections.read(folder)
+    found = report.earnings(folder)
+    if as_csv:
+        click.echo(report.as_csv(found), nl=False)
+    else:
+        money = report.Money(known.symbol, known.decimals)
+        click.echo(json.dumps(found) if as_json else report.render_earnings(found, money))
+
+
+@cli.command()
+@STATE
+@JSON
+def offers(state: Path, as_json: bool) -> None:
+    """This node's offers on the market's book."""
+    from suanli_node.offered import own_offers, render_offers
+
+    found = own_offers(state)
+    click.echo(json.dumps(found) if as_json else render_offers(found))
+
+
+def _mode(name: str, mode: str, text: str) -> None:
+    @cli.command(name, help=text)
+    @STATE
+    @JSON
+    def command(state: Path, as_json: bool) -> None:
+        from suanli_node.control import Mode, write_mode
+        from suanli_node.settings import StateFolder
+
+        write_mode(StateFolder(state.resolve()), Mode(mode))
+        click.echo(json.dumps({"mode": mode}) if as_json else mode)
+
+
+_mode("pause", "paused", "Take the offer off the book: nothing new is leased, what runs goes on.")
+_mode("resume", "selling", "Sell again.")
+_mode("drain", "draining", "Pause, and end the daemon once its last lease is closed.")
+
+
+def _way_out(name: str, text: str) -> None:
+    @cli.command(name, help=text)
+    @click.argument("lease")
+    @STATE
+    @JSON
+    def command(lease: str, state: Path, as_json: bool) -> None:
+        _do(state, {"what": name, "lease": lease}, as_json)
+
+
+_way_out("settle", "Submit the receipt of LEASE with the consumer's signature, without the market.")
+_way_out("claim", "Claim what the receipt of LEASE is over, without the consumer.")
+_way_out("finalize", "End the claim of LEASE once nobody can dispute it any more.")
+_way_out("stop", "End the billable time of LEASE now.")
+_way_out("release", "Give LEASE back: costs the shortest billed time, at most the bond.")
+
+
+@cli.command()
+@click.argument("amount", required=False)
+@STATE
+@JSON
+def withdraw(amount: str | None, state: Path, as_json: bool) -> None:
+    """Pay free money out to the account's owner: AMOUNT in the token's currency, default all."""
+    from suanli_node.connections import Connections
+    from suanli_node.settings import StateFolder
+    from suanli_protocol.units import parse_money
+
+    decimals = Connections.read(StateFolder(state.resolve())).decimals
+    units = None if amount is None else str(parse_money(amount, decimals, name="AMOUNT"))
+    _do(state, {"what": "withdraw", "amount": units}, as_json)
+
+
+def _do(state: Path, request: dict[str, Any], as_json: bool) -> None:
+    """Have the daemon do it, or do it here while none serves this state."""
+    from suanli_node.alone import do
+    from suanli_node.settings import StateFolder
+
+    found = do(StateFolder(state.resolve()), request)
+    said = f"{found['what']} {found['lease']} in block {found['block']}: transaction {found['transaction']}"
+    click.echo(json.dumps(found) if as_json else " ".join(said.split()))
 
 
 @cli.command()

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from suanli_node.control import Mode, read_mode, write_mode
 from suanli_node.engine.runs import write_json
 from suanli_node.identity import Identity
+from suanli_node.leases.closer import Closer
 from suanli_node.leases.desk import LeaseDesk
+from suanli_node.leases.hands import Hands
+from suanli_node.requests import answer_requests
 from suanli_node.retry import pauses
 from suanli_node.settings import StateFolder
 from suanli_node.supply.publisher import Publisher
@@ -25,6 +28,8 @@ from suanli_protocol.market_client import MarketClient
 
 RECONCILE_S = 30.0
 LOOK_S = 0.5
+CLOSER_S = 1.0
+UPKEEP_S = 60.0
 log = logging.getLogger(__name__)
 
 
@@ -40,10 +45,16 @@ class Daemon:
     halted: threading.Event
     genesis: Callable[[], str]  # as the node's own endpoint says it
     keep_engine: Callable[[], None]  # brings it up again if it has ended
+    closer: Closer
+    hands: Hands
+    upkeep: Callable[[], None]  # bounds what leases leave; ConfigurationError if nothing should be sold now
+    origin: Callable[[], str]  # what tells this database of the market from another
 
     def __post_init__(self) -> None:
         self._failure: SuanliError | None = None
         self._mode = Mode.SELLING
+        self._origin = ""
+        self._unfit = ""  # why nothing should be sold now
         self._compared = 0.0  # when a comparison of all leases last began that then succeeded (monotonic)
 
     def run(self) -> None:
@@ -52,6 +63,9 @@ class Daemon:
         self._thread(self._follow_control, "control")
         self._thread(self.publisher.keep, "publisher")
         self._thread(self._follow_events, "events")
+        self._thread(self._close_leases, "closer")
+        self._thread(self._answer, "requests")
+        self._thread(self._keep_up, "upkeep")
         self._reconcile_for_ever()
         self.desk.halt()
         self.publisher.withdraw()
@@ -88,7 +102,43 @@ class Daemon:
         if mode is not self._mode:
             log.info("%s, as %s says", mode, self.state.control)
         self._mode = mode
-        self.publisher.sell(mode is Mode.SELLING)
+        self.publisher.sell(mode is Mode.SELLING and not self._unfit)
+
+    def _close_leases(self) -> None:
+        """See to it that what was served is paid."""
+        while not self.halted.is_set():
+            if self.desk.hurry.wait(CLOSER_S):
+                self.desk.hurry.clear()
+                self.closer.hurry()
+            try:
+                self.closer.look(self.desk.runs())
+            except Exception:
+                log.exception("leases could not be closed")
+                self.halted.wait(CLOSER_S)
+
+    def _answer(self) -> None:
+        """Do what commands ask for."""
+        while not self.halted.wait(LOOK_S):
+            try:
+                answer_requests(self.state, self.hands.handle)
+            except Exception:
+                log.exception("requests could not be answered")
+
+    def _keep_up(self) -> None:
+        """Now and then: disk, clocks, what is left of old leases."""
+        while not self.halted.is_set():
+            try:
+                self.upkeep()
+                self._unfit = ""
+            except ConfigurationError as error:
+                if error.detail != self._unfit:
+                    log.error("nothing is sold: %s; %s", error.detail, error.hint)
+                self._unfit = error.detail
+            except SuanliError as error:
+                log.warning("upkeep: %s", error.detail)
+            except Exception:
+                log.exception("upkeep failed")
+            self.halted.wait(UPKEEP_S)
 
     def _reconcile_for_ever(self) -> None:
         while not self.halted.is_set():
@@ -150,10 +200,18 @@ class Daemon:
             self.halt()
 
     def _read_cursor(self) -> int:
+        """The last event that was handled; 0 if the market has lost its database since: it counts from 1 again."""
+        origin = self.origin()
         try:
-            return int(json.loads(self.state.cursor.read_bytes())["after"])
+            known = json.loads(self.state.cursor.read_bytes())
+            after, former = int(known["after"]), str(known.get("origin", ""))
         except (FileNotFoundError, ValueError, KeyError):
-            return 0
+            after, former = 0, ""
+        if former and former != origin:
+            log.warning("the market has another history than before: its events are read from the first")
+            after = 0
+        self._origin = origin
+        return after
 
     def _write_cursor(self, seq: int) -> None:
-        write_json(self.state.cursor, {"after": seq})
+        write_json(self.state.cursor, {"after": seq, "origin": self._origin})

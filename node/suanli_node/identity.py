@@ -75,6 +75,11 @@ def identify(info: wire.MarketInfo, facts: ChainFacts, escrow: str, account: str
     return Identity(facts.chain_id, facts.genesis, wire.read_address(escrow), facts.code_hash, market, account)
 
 
+def remembered(path: Path) -> Identity:
+    """The identity of an earlier start."""
+    return Identity(**json.loads(path.read_bytes()))
+
+
 def pin(path: Path, identity: Identity) -> None:
     """Remember the identity at the first start; later ConfigurationError, or ChainError for a reset devnet."""
     if not path.exists():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from suanli_protocol.errors import SuanliError
 
@@ -27,7 +28,38 @@ def pauses() -> Iterator[float]:
         pause = min(pause * 2, LONGEST_PAUSE_S)
 
 
-def persist(call: Callable[[], T], halt: threading.Event, what: str) -> T:
+class Halt(Protocol):
+    """Says when to give up: an event, or an `Until`."""
+
+    def is_set(self) -> bool:
+        """Whether to give up."""
+
+    def wait(self, timeout: float) -> bool:
+        """The same after at most `timeout` seconds."""
+
+
+class Until:
+    """A halt that also comes by itself, `seconds` from now."""
+
+    def __init__(self, halt: threading.Event, seconds: float) -> None:
+        self._halt, self._end = halt, time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until then; 0 afterwards."""
+        return max(0.0, self._end - time.monotonic())
+
+    def is_set(self) -> bool:
+        """Whether the time is over, or the other halt has come."""
+        return self._halt.is_set() or not self.left_s
+
+    def wait(self, timeout: float) -> bool:
+        """The same after at most `timeout` seconds."""
+        self._halt.wait(min(timeout, self.left_s))
+        return self.is_set()
+
+
+def persist(call: Callable[[], T], halt: Halt, what: str) -> T:
     """The call's result; retryable errors are tried again until `halt` is set (Halted), others pass through."""
     for pause in pauses():
         if halt.is_set():

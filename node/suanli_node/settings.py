@@ -33,6 +33,7 @@ class PriceList:
     core: str = "0.03"
     memory_gib: str = "0.005"
     disk_gib: str = "0.0001"
+    accelerator: str = "0.50"
 
     def in_units(self, decimals: int) -> Prices:
         """The prices in base units; UsageError if one is no amount or finer than the token."""
@@ -40,6 +41,7 @@ class PriceList:
             core=parse_money(self.core, decimals, name="--price-core"),
             memory_gib=parse_money(self.memory_gib, decimals, name="--price-memory"),
             disk_gib=parse_money(self.disk_gib, decimals, name="--price-disk"),
+            accelerator=parse_money(self.accelerator, decimals, name="--price-accelerator"),
         )
 
 
@@ -50,6 +52,7 @@ class Wanted:
     cpu_milli: int | None = None
     memory_mib: int | None = None
     disk_mib: int | None = None
+    accelerators: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,14 @@ def read_settings(given: dict[str, Any]) -> Settings:
         cpu_milli=parse_cores(given["cpus"], name="--cpus") if given.get("cpus") else None,
         memory_mib=parse_mib(given["memory"], name="--memory") if given.get("memory") else None,
         disk_mib=parse_mib(given["disk"], name="--disk") if given.get("disk") else None,
+        accelerators=given.get("accelerators"),
     )
-    names = {"core": "price_core", "memory_gib": "price_memory", "disk_gib": "price_disk"}
+    names = {
+        "core": "price_core",
+        "memory_gib": "price_memory",
+        "disk_gib": "price_disk",
+        "accelerator": "price_accelerator",
+    }
     prices = PriceList(**{field: given[name] for field, name in names.items() if name in given})
     plain = {field.name for field in fields(Settings)} - {"wanted", "prices", "cache_mib"}
     if given.get("cache"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,33 +18,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from suanli_node.background import Background
+from suanli_node.clocks import chain_skew_s, check_skew, market_skew_s
+from suanli_node.connections import Connections
+from suanli_node.control import Mode, read_mode
 from suanli_node.daemon import Daemon
-from suanli_node.engine.environment import EnvironmentStore, PackageIndex
+from suanli_node.engine.devices import Devices
+from suanli_node.engine.environment import EnvironmentStore, PackageIndex, empty_name
 from suanli_node.engine.executor import Executor, HostCapacity
 from suanli_node.engine.namespace import StateFolder as EngineFolder
 from suanli_node.engine.runs import write_json
-from suanli_node.identity import ChainFacts, Identity, identify, pin
+from suanli_node.identity import ChainFacts, Identity, identify, pin, remembered
+from suanli_node.leases.closer import Closer
 from suanli_node.leases.desk import LeaseDesk
+from suanli_node.leases.ending import ending_of
+from suanli_node.leases.hands import Hands
+from suanli_node.leases.ledger import Ledger
+from suanli_node.leases.record import stored_leases
 from suanli_node.leases.services import Services
 from suanli_node.leases.workshop import Workshop
+from suanli_node.outbox import Outbox, OutboxEscrow
 from suanli_node.retry import Halted, persist
 from suanli_node.sandbox.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
+from suanli_node.supply.accelerators import shared_devices
 from suanli_node.supply.funds import fund_bonds
 from suanli_node.supply.inventory import Inventory, limited, take_inventory
 from suanli_node.supply.offers import Terms
 from suanli_node.supply.publisher import Publisher
-from suanli_protocol import keystore
+from suanli_node.unlocking import unlock
+from suanli_node.upkeep import FREE_MIB_MIN, drop_drafts, drop_old, free_mib, trim_environments
+from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.chain import Chain
-from suanli_protocol.documents import Attributes, hex32
-from suanli_protocol.errors import SuanliError, UnusableKeyError
+from suanli_protocol.documents import Attributes, hex32, sha256
+from suanli_protocol.errors import ConfigurationError, SuanliError, UnreachableError
 from suanli_protocol.escrow import Escrow
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Signer
-from suanli_protocol.units import format_money
+from suanli_protocol.units import MILLI, format_money
 
-CLOCK_SKEW_MS = 30_000
 if TYPE_CHECKING:
     from suanli_node.direct.counter import Counter
 
@@ -76,45 +87,62 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         cpus_milli=settings.wanted.cpu_milli,
         memory_mib=settings.wanted.memory_mib,
         disk_mib=settings.wanted.disk_mib,
+        accelerators=settings.wanted.accelerators,
     )
     index = PackageIndex.parse(settings.index, settings.index_certificates)
     engine = Later(lambda: bring_up_engine(settings, state, inventory))
     signer = unlock(settings.keystore, settings.password_file)
     with Chain(settings.chain) as chain, MarketClient(settings.market, signer=signer) as market:
-        escrow = Escrow(chain, settings.escrow)
-        identity = persist(lambda: meet(market, chain, settings.escrow, signer), halt, "meeting the market")
-        pin(state.identity, identity)
+        outbox = Outbox(chain, signer, state.outbox, state.gas)
+        escrow = OutboxEscrow(chain, settings.escrow, outbox)
+        acquaintance = Acquaintance(settings, state, chain, signer)
+        identity = persist(acquaintance.made, halt, "meeting the market")
         terms = persist(lambda: terms_of(settings, escrow), halt, "reading the token")
-        capacity = Lanes(inventory.cpus_milli, inventory.memory_mib, 0, inventory.disk_mib)
-        persist(lambda: fund(escrow, signer, capacity, terms), halt, "funding the bond")
         executor, held = engine.result(halt)
+        capacity = persist(lambda: capacity_of(executor, inventory), halt, "asking the engine")
+
+        def prepare() -> None:
+            acquaintance.renew()
+            fund(escrow, signer, capacity, terms)
+
         attributes = describe(settings, inventory, signer, executor, held, environments=index is not None)
         publisher = Publisher(
             signer, identity.domain, market, lambda: escrow.account(signer.address).counter,
             capacity=capacity, terms=terms, attributes=attributes, valid_s=settings.offer_valid_s, ledger=state.offers,
-            prepare=lambda: fund(escrow, signer, capacity, terms),
+            prepare=prepare,
         )  # fmt: skip
-        offer = persist(publisher.publish, halt, "publishing the offer")
+        publisher.sell(read_mode(state) is Mode.SELLING)
+        offer = first_offer(publisher, prepare, halt, has_leases=any(stored_leases(state.leases)))
         environments = EnvironmentStore(EngineFolder(state.executor).environments, index)
-        workshop = Workshop(executor, environments, blob_bytes_max=market.info().blob_bytes_max)
+        workshop = Workshop(executor, environments, blob_bytes_max=Connections.read(state).blob_bytes_max)
         reports = Background(1, "reports")
+        ledger = Ledger(escrow, signer, identity.trusted_block)
 
         counter = counter_of(settings, state, identity, signer, escrow)
 
         def services(desk: LeaseDesk) -> Services:
             return Services(
                 signer=signer, domain=identity.domain, market=market, direct=counter.relay if counter else None,
-                read_seat=lambda key: escrow.seat(key, block=identity.trusted_block),
+                read_seat=ledger.read_seat, read_history=ledger.read_history,
                 runner=executor, workshop=workshop, receipts=state.receipts, reports=reports,
+                endings=state.endings, ending=lambda record, history: ending_of(record, history, chain),
                 on_end=desk.ended, on_trouble=desk.wanted.set,
             )  # fmt: skip
 
         desk = LeaseDesk(state, capacity, services)
+        closer = Closer(desk.services, ledger, lambda _: desk.wanted.set())
+
+        def upkeep() -> None:
+            keep_up(settings, state, desk)
+            acquaintance.check_clocks()
+
         with MarketClient(settings.market, signer=signer) as stream:
             daemon = Daemon(
                 identity, state, stream, desk, publisher, halt,
                 genesis=lambda: hex32(chain.genesis()),
                 keep_engine=lambda: keep_engine(executor, settings, state, inventory),
+                closer=closer, hands=Hands(closer, ledger, desk.runs), upkeep=upkeep,
+                origin=lambda: origin_of(stream),
             )  # fmt: skip
             direct = ""
             if counter is not None:
@@ -122,12 +150,108 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
                     settings.listen, desk.handle, lambda: publisher.selling, capacity, terms, attributes,
                     valid_s=settings.offer_valid_s,
                 )  # fmt: skip
-            announce(identity, settings, capacity, attributes, offer.id, direct)
+            announce(identity, settings, capacity, attributes, offer, direct)
             try:
                 daemon.run()
             finally:
                 if counter is not None:
                     counter.close()
+
+
+class Acquaintance:
+    """Market and chain as this node knows them, and looks at again."""
+
+    def __init__(self, settings: Settings, state: StateFolder, chain: Chain, signer: Signer) -> None:
+        self._settings, self._state, self._chain, self._signer = settings, state, chain, signer
+        self._window = 0  # the shortest that the market takes, once it is known
+
+    def made(self) -> Identity:
+        """Whom this node deals with. A market that it met before may be away: leases go on without it."""
+        try:
+            return self.renew()
+        except UnreachableError as error:
+            if not self._state.identity.exists():
+                raise
+            log.warning("%s; leases go on, and nothing is sold until it is back", error.detail)
+            known = remembered(self._state.identity)
+            facts = ChainFacts.read(self._chain, self._settings.escrow)
+            escrow = wire.read_address(self._settings.escrow)
+            now = Identity(facts.chain_id, facts.genesis, escrow, facts.code_hash, known.market, self._signer.address)
+            pin(self._state.identity, now)
+            return now
+
+    def renew(self) -> Identity:
+        """Ask the market anew; ConfigurationError if it, the chain or the clocks are not as they must be."""
+        with MarketClient(self._settings.market) as market:
+            skew = market_skew_s(lambda: market.info().time)  # its first request: made while the clock is compared
+            info = market.info()
+        identity = identify(
+            info, ChainFacts.read(self._chain, self._settings.escrow), self._settings.escrow, self._signer.address
+        )
+        pin(self._state.identity, identity)
+        Connections.of(self._settings, info).write(self._state)
+        self._window = info.min_window
+        check_skew(skew, info.min_window, f"the market's ({info.name})")
+        check_skew(chain_skew_s(self._chain), info.min_window, "the chain's newest block")
+        return identity
+
+    def check_clocks(self) -> None:
+        """The same for the clocks alone; a market that is away says nothing of ours."""
+        if not self._window:
+            return
+        check_skew(chain_skew_s(self._chain), self._window, "the chain's newest block")
+        with MarketClient(self._settings.market) as market:
+            check_skew(market_skew_s(lambda: market.info().time), self._window, "the market's")
+
+
+def first_offer(publisher: Publisher, prepare: Callable[[], None], halt: threading.Event, *, has_leases: bool) -> bytes:
+    """The id of the first offer; empty if none is to be published, or none can be while leases wait for this node."""
+    if not publisher.selling:
+        log.info("nothing is sold; `suanli-node resume` sells again")
+        return b""
+    if not has_leases:
+        persist(prepare, halt, "funding the bond")
+        return persist(publisher.publish, halt, "publishing the offer").id
+    try:
+        prepare()
+        return publisher.publish().id
+    except SuanliError as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        log.warning("nothing is sold yet: %s %s", error.detail, error.hint)
+        return b""
+
+
+def capacity_of(executor: Executor, inventory: Inventory) -> Lanes:
+    """What can be sold: the inventory, or less while an engine that was brought up with less has runs."""
+    facts = executor.health()
+    cpus, memory = min(inventory.cpus_milli, facts["cpus_milli"]), min(inventory.memory_mib, facts["memory_mib"])
+    if (cpus, memory) != (inventory.cpus_milli, inventory.memory_mib):
+        log.warning("the engine has %d mCPU and %d MiB until its runs have ended; then restart the node", cpus, memory)
+    accelerators = min(len(inventory.accelerators), facts["accelerators"])
+    return Lanes(cpus, memory, accelerators * MILLI, inventory.disk_mib)
+
+
+def keep_up(settings: Settings, state: StateFolder, desk: LeaseDesk) -> None:
+    """Bound what leases leave; ConfigurationError if the disk has no room for new ones."""
+    environments = EngineFolder(state.executor).environments
+    needed = [run.record.spec.environment for run in desk.runs() if run.record.spec is not None]
+    trim_environments(environments, settings.cache_mib, [empty_name(), *needed])
+    drop_drafts(environments)
+    drop_old((state.receipts, state.endings), settings.keep_days)
+    free = free_mib(state.path)
+    if free < FREE_MIB_MIN:
+        raise ConfigurationError(
+            f"{free} MiB are free at {state.path}, {FREE_MIB_MIN} are wanted",
+            hint="make room on that disk",
+            code="disk",
+        )
+
+
+def origin_of(market: MarketClient) -> str:
+    """The digest of the first entry of the market's log: it tells this database from one that was made anew."""
+    first = market.log(1, 1)
+    return hex32(sha256(json.dumps(first, sort_keys=True).encode())) if first else ""
 
 
 def counter_of(
@@ -141,26 +265,33 @@ def counter_of(
     return Counter(state.direct, settings.name, identity, signer, escrow)
 
 
-def unlock(path: Path, password_file: Path | None) -> Signer:
-    """The node's key. Its password comes from a 0600 file, or from a person at a terminal."""
-    if password_file is not None:
-        return keystore.load(path, keystore.read_password(password_file))
-    if not sys.stdin.isatty():
-        raise UnusableKeyError(
-            f"{path} is locked and there is no terminal to ask for its password",
-            hint="name a file of mode 0600 by --password-file (SUANLI_PASSWORD_FILE)",
-        )
-    import click
-
-    return keystore.load(path, click.prompt(f"Password of {path}", hide_input=True, err=True))
-
-
 def bring_up_engine(settings: Settings, state: StateFolder, inventory: Inventory) -> tuple[Executor, tuple[str, ...]]:
     """The executor, and the names of the canaries that its sandbox held."""
-    hidden = tuple(path.resolve() for path in (settings.keystore, settings.password_file) if path is not None)
-    host = HostCapacity(inventory.cpus_milli, inventory.memory_mib)
+    hidden = settings.secrets
+    nodes = tuple(accelerator.device for accelerator in inventory.accelerators)
+    devices = Devices(nodes, shared_devices() if nodes else ())
+    host = HostCapacity(inventory.cpus_milli, inventory.memory_mib, devices)
+    resize(state, host)
     executor = Executor.start_or_attach(state.executor, host, mask=hidden)
     return executor, tested(executor, state, hidden)
+
+
+def resize(state: StateFolder, wanted: HostCapacity) -> None:
+    """End an engine of another size, if nothing runs in it: the next one has the size that is wanted."""
+    executor = Executor(EngineFolder(state.executor))
+    if not state.executor.is_dir() or not executor.host_lives():
+        return
+    try:
+        facts = executor.health()
+    except SuanliError:
+        return
+    if (facts["cpus_milli"], facts["memory_mib"]) == (wanted.cpus_milli, wanted.memory_mib):
+        return
+    if any(not status.final for status in executor.runs()):
+        log.warning("the engine has another size than is wanted, and is busy: it keeps it for now")
+        return
+    log.info("the engine is started anew: it has another size than is wanted")
+    executor.shutdown()
 
 
 def tested(executor: Executor, state: StateFolder, hidden: tuple[Path, ...]) -> tuple[str, ...]:
@@ -182,15 +313,6 @@ def keep_engine(executor: Executor, settings: Settings, state: StateFolder, inve
         bring_up_engine(settings, state, inventory)
 
 
-def meet(market: MarketClient, chain: Chain, escrow: str, signer: Signer) -> Identity:
-    """Whom this node deals with, once market and chain agree on it."""
-    info = market.info()
-    skew = info.time - time.time_ns() // 1_000_000
-    if abs(skew) > CLOCK_SKEW_MS:
-        log.warning("the clocks of this node and of the market differ by %.0f s", skew / 1000)
-    return identify(info, ChainFacts.read(chain, escrow), escrow, signer.address)
-
-
 def terms_of(settings: Settings, escrow: Escrow) -> Terms:
     """The operator's terms in the units of the escrow's token."""
     return Terms(
@@ -199,12 +321,14 @@ def terms_of(settings: Settings, escrow: Escrow) -> Terms:
         max_seconds=settings.max_seconds,
         bond_bps=settings.bond_bps,
         max_window=settings.max_window,
+        arbiter=wire.read_address(settings.arbiter, name="--arbiter"),
     )
 
 
-def fund(escrow: Escrow, signer: Signer, capacity: Lanes, terms: Terms) -> None:
+def fund(escrow: OutboxEscrow, signer: Signer, capacity: Lanes, terms: Terms) -> None:
     """Deposit what the bonds need, as far as the wallet goes."""
-    funding = fund_bonds(escrow, signer, capacity, terms)
+    with escrow.outbox.alone(), escrow.purpose("deposit"):
+        funding = fund_bonds(escrow, signer, capacity, terms)
     decimals, symbol = escrow.token.decimals, escrow.token.symbol
     if funding.deposited:
         log.info("deposited %s %s for bonds", format_money(funding.deposited, decimals), symbol)
@@ -235,6 +359,7 @@ def describe(
         environments=environments,
         sandbox=facts["sandbox"],
         contained=held,
+        accelerators=tuple(accelerator.label for accelerator in inventory.accelerators),
         software=f"suanli-node {metadata.version('suanli')}, ray {facts['ray']}",
     )
 
@@ -252,7 +377,7 @@ def announce(
         "capacity": asdict(capacity),
         "sandbox": attributes.sandbox,
         "contained": list(attributes.contained),
-        "offer": hex32(offer),
+        "offer": hex32(offer) if offer else "",
         "direct": direct,
         "state": str(settings.state),
         "pid": _pid(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,15 +17,19 @@ from suanli_node.engine.runlog import LogEntry
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.leases import desk as lease_desk
 from suanli_node.leases.desk import LeaseDesk
+from suanli_node.leases.ending import Ending
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
 from suanli_node.leases.services import Services
+from suanli_node.leases.verification import Assignment
 from suanli_node.settings import StateFolder
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import hex32
-from suanli_protocol.errors import ChainUnavailableError, NotFoundError
+from suanli_protocol.errors import ChainUnavailableError, NotFoundError, UnreachableError
 from suanli_protocol.escrow import CLOSED, UNUSED
-from suanli_protocol.lease import Phase, Progress
+from suanli_protocol.events import Settled
+from suanli_protocol.lease import Kind, Phase, Progress
+from suanli_protocol.lease_history import LeaseHistory
 from support import builders
 from support.leases import Opened, an_opened_lease
 
@@ -36,9 +41,12 @@ class Market:
     """Lists leases; has no job for any, so each waits in its first step."""
 
     views: dict[str, wire.LeaseView] = field(default_factory=dict)
+    gone: bool = False
 
     def leases(self, *, state: str = "") -> list[wire.LeaseView]:
         """All that are open."""
+        if self.gone:
+            raise UnreachableError("gone")
         return list(self.views.values())
 
     def lease(self, lease: bytes) -> wire.LeaseView:
@@ -80,15 +88,18 @@ class Runner:
         self.known.pop(lease_id, None)
 
     def start(self, spec: RunSpec) -> None:
-        """Never."""
-        raise AssertionError("nothing may run here")
+        """Never a new one."""
+        assert spec.lease_id in self.known, "nothing may be started here"
 
     def status(self, lease_id: str) -> RunStatus:
         """What is known."""
-        raise NotFoundError("no run")
+        if lease_id not in self.known:
+            raise NotFoundError("no run")
+        return self.known[lease_id]
 
     def wait_change(self, seen: RunStatus, timeout_s: float) -> RunStatus:
         """As it was."""
+        time.sleep(0.01)
         return seen
 
     def read_log(self, lease_id: str, offset: int) -> tuple[list[LogEntry], int]:
@@ -96,11 +107,23 @@ class Runner:
         return [], offset
 
 
+def an_ending(record: LeaseRecord, history: LeaseHistory) -> Ending:
+    """The ending of a lease whose block is not asked for."""
+    return Ending(record.view.id, 1, "", history.state, record.reason, "0", str(history.paid), "0", "0", 0, "")
+
+
+def settled(opened: Opened) -> LeaseHistory:
+    """The history of a lease that was settled over 5."""
+    event = Settled(1, bytes(32), bytes(32), 0, opened.id, 5, 0, Kind.DONE, bytes(32))
+    return LeaseHistory(Progress(), event)
+
+
 class Node:
     """A desk over a chain in a dictionary."""
 
     def __init__(self, folder: Path, capacity: Lanes | None = None) -> None:
         self.chain: dict[bytes, bytes] = {}
+        self.histories: dict[bytes, LeaseHistory] = {}
         self.reachable = True
         self.market, self.runner = Market(), Runner()
         self.state = StateFolder(folder)
@@ -117,15 +140,22 @@ class Node:
                 domain=builders.a_domain(),
                 market=self.market,  # type: ignore[arg-type]
                 read_seat=self.read_seat,
+                read_history=self.read_history,
                 runner=self.runner,
                 workshop=None,  # type: ignore[arg-type]
                 receipts=self.state.receipts,
+                endings=self.state.endings,
+                ending=an_ending,
                 reports=Background(1, "reports"),
                 on_end=desk.ended,
                 on_trouble=desk.wanted.set,
             )
 
         return LeaseDesk(self.state, self.capacity, services)
+
+    def read_history(self, assignment: Assignment) -> LeaseHistory:
+        """What the events say: the progress whose word is at the seat."""
+        return self.histories.get(assignment.id, LeaseHistory())
 
     def read_seat(self, key: bytes) -> bytes:
         """The word at a seat."""
@@ -221,6 +251,7 @@ def test_what_does_not_fit_waits_until_there_is_room(tmp_path: Path) -> None:
     node.tell("lease.opened", second)
     eventually(lambda: node.desk._crowded)
     node.chain[first.lease.seat_key] = CLOSED
+    node.histories[first.id] = settled(first)
     del node.market.views[first.view.id]
     node.tell("lease.settled", first)
     eventually(node.desk.wanted.is_set)
@@ -242,7 +273,9 @@ def test_news_are_believed_only_if_the_chain_says_the_same(node: Node) -> None:
     node.desk.reconcile()
     assert node.taken() == {opened.view.id}
     assert run.record.step is Step.ACCEPTED
-    node.chain[opened.lease.seat_key] = opened.word(Progress(clock=builders.NOW, phase=Phase.STOPPED, flags=1))
+    stop = Progress(clock=builders.NOW, phase=Phase.STOPPED, flags=1)
+    node.chain[opened.lease.seat_key] = opened.word(stop)
+    node.histories[opened.id] = LeaseHistory(stop)
     node.tell("lease.stopped", opened)
     eventually(lambda: run.record.step is Step.POSTED)
     assert run.record.reason == "stopped"
@@ -253,10 +286,60 @@ def test_a_settled_lease_is_forgotten_even_if_no_event_came(node: Node) -> None:
     node.tell("lease.opened", opened)
     eventually(lambda: node.taken() == {opened.view.id})
     node.chain[opened.lease.seat_key] = CLOSED
+    node.histories[opened.id] = settled(opened)
+    node.market.gone = True  # it is not needed for that
+    with pytest.raises(UnreachableError):
+        node.desk.reconcile()
+    assert node.taken() == set()
+    assert list(node.state.leases.iterdir()) == []
+    ending = json.loads((node.state.endings / f"{opened.view.id[2:]}.json").read_text())
+    assert (ending["how"], ending["paid"]) == ("settled", "5")
+
+
+def test_a_closed_seat_without_its_event_is_looked_at_twice(node: Node) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    node.chain[opened.lease.seat_key] = CLOSED
+    node.desk.reconcile()
+    assert node.taken() == {opened.view.id}
     del node.market.views[opened.view.id]
     node.desk.reconcile()
-    eventually(lambda: node.taken() == set())
-    assert list(node.state.leases.iterdir()) == []
+    assert node.taken() == set()
+
+
+def test_an_opening_that_the_chain_took_back_is_waited_for(node: Node) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    word = node.chain.pop(opened.lease.seat_key)
+    node.desk.reconcile()
+    assert node.taken() == {opened.view.id}
+    node.chain[opened.lease.seat_key] = word
+    node.desk.reconcile()
+    assert node.taken() == {opened.view.id}
+
+
+def test_a_lease_opened_anew_takes_over_the_run(node: Node) -> None:
+    former = an_opened_lease(seat=builders.a_seat(1))
+    later = an_opened_lease(seat=builders.a_seat(1), opened_at=builders.NOW + 3)
+    run_id = former.id.hex()
+    spec = RunSpec(run_id, shell="true")
+    status = RunStatus(run_id, RunPhase.RUNNING, started_at=builders.NOW + 1)
+    node.runner.known[run_id] = status
+    folder = LeaseFolder(node.state.leases / run_id)
+    folder.save(LeaseRecord(former.view, step=Step.STARTED, job=former.job, spec=spec, ready_at=builders.NOW))
+    node.desk.restore()
+    node.chain[later.lease.seat_key] = later.word()
+    node.market.views[later.view.id] = later.view
+    node.desk.reconcile()
+    eventually(lambda: node.taken() == {later.view.id})
+    run = node.desk.runs()[0]
+    assert (run.record.run_id, run.record.step) == (run_id, Step.STARTED)
+    assert {path.name for path in node.state.leases.iterdir()} == {later.id.hex()}
+    node.desk.reconcile()
+    assert node.runner.stopped == []
+    node.desk.halt()
 
 
 def test_runs_that_belong_to_no_lease_are_stopped_then_forgotten(node: Node) -> None:

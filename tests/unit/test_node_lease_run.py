@@ -21,6 +21,7 @@ from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.leases import run as lease_run
 from suanli_node.leases.delivery import seal_outputs
+from suanli_node.leases.ending import Ending
 from suanli_node.leases.intake import RunRefusedError
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
 from suanli_node.leases.run import LeaseRun
@@ -33,6 +34,7 @@ from suanli_protocol.documents import Evidence, JobDocument
 from suanli_protocol.errors import ChainUnavailableError, MarketError, NotFoundError, UnreachableError
 from suanli_protocol.escrow import CLOSED
 from suanli_protocol.lease import Phase, Progress
+from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.messages import Delivered
 from suanli_protocol.reasons import Reason
 from suanli_protocol.sealing import Context, seal_bytes
@@ -70,7 +72,6 @@ class FakeMarket:
     logs: dict[int, bytes] = field(default_factory=dict)
     receipts: list[wire.SignedReceipt] = field(default_factory=list)
     reports: list[wire.Report] = field(default_factory=list)
-    stopped_at: int | None = None
     outages: int = 0
 
     def info(self) -> Any:
@@ -115,8 +116,8 @@ class FakeMarket:
         self.reports.append(report)
 
     def lease(self, lease: bytes) -> wire.LeaseView:
-        """The view, with the time of a stop."""
-        return self.opened.told(stopped_at=self.stopped_at)
+        """The view."""
+        return self.opened.view
 
 
 @dataclass
@@ -233,6 +234,7 @@ class World:
         self.runner = FakeRunner(folder, self.fate)
         self.workshop = FakeWorkshop(self.fate, self.runner)
         self.word = self.opened.word()
+        self.history = LeaseHistory()
         self.folder = LeaseFolder(folder / "lease")
         (folder / "receipts").mkdir()
         self.receipts = folder / "receipts"
@@ -255,9 +257,14 @@ class World:
             domain=builders.a_domain(),
             market=self.market,  # type: ignore[arg-type]
             read_seat=self.read_seat,
+            read_history=lambda _: self.history,
             runner=self.runner,
             workshop=self.workshop,
             receipts=self.receipts,
+            endings=self.receipts,
+            ending=lambda record, history: Ending(
+                record.view.id, 1, "", history.state, record.reason, "0", "0", "0", "0", 0, ""
+            ),
             reports=Background(1, "reports"),
             on_end=lambda _: ended.set(),
             on_trouble=lambda: None,
@@ -411,8 +418,8 @@ def test_a_stop_that_no_event_told_is_seen_on_the_chain(tmp_path: Path) -> None:
     world.send_job()
     world.runner.endless = True
     clock = builders.NOW + 2
-    world.word = world.opened.word(Progress(clock=clock, phase=Phase.STOPPED, flags=1))
-    world.market.stopped_at = clock
+    world.history = LeaseHistory(Progress(clock=clock, phase=Phase.STOPPED, flags=1))
+    world.word = world.opened.word(world.history.progress)
     world.live()
     evidence = world.evidence()
     assert (evidence.reason, evidence.usage.wall_ms) == ("stopped", 1_000)

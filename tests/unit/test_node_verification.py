@@ -10,11 +10,8 @@ import pytest
 from suanli_node.leases.verification import (
     Assignment,
     NotYetOnChainError,
-    OnChain,
     check_on_chain,
     read_assignment,
-    state_on_chain,
-    stopped_at,
 )
 from suanli_protocol import wire
 from suanli_protocol.errors import IntegrityError, ProtocolError, SignatureError, SuanliError
@@ -107,21 +104,3 @@ def test_each_lie_of_a_market_is_named(lie: str) -> None:
 def test_nothing_runs_unless_the_escrow_holds_this_very_lease(word: bytes, kind: type[SuanliError]) -> None:
     with pytest.raises(kind):
         check_on_chain(read(an_opened_lease().view), lambda _: word)
-
-
-def test_the_state_of_a_lease_follows_from_one_word() -> None:
-    opened = an_opened_lease()
-    assignment = read(opened.view)
-    stop = opened.word(Progress(clock=builders.NOW + 5, phase=Phase.STOPPED, flags=1))
-    words = {opened.word(): "running", stop: "stopped", CLOSED: "closed", UNUSED: "unknown"}
-    for word, state in words.items():
-        assert state_on_chain(assignment, lambda _, word=word: word) is OnChain(state)  # type: ignore[misc]
-
-
-def test_the_time_of_a_stop_is_believed_only_if_the_word_proves_it() -> None:
-    opened = an_opened_lease()
-    assignment = read(opened.view)
-    for flags in (0, 1):
-        word = opened.word(Progress(clock=builders.NOW + 5, phase=Phase.STOPPED, flags=flags))
-        assert stopped_at(assignment, builders.NOW + 5, lambda _, word=word: word) == builders.NOW + 5  # type: ignore[misc]
-        assert stopped_at(assignment, builders.NOW + 4, lambda _, word=word: word) is None  # type: ignore[misc]

@@ -137,6 +137,8 @@ class EnvironmentStore:
     def _ensure(self, name: str, requirements: str, timeout_s: int, size_mib: int, check: Check) -> Prepared:
         target = self._root / name
         if target.is_dir():
+            with suppress(OSError):
+                os.utime(target)  # the least recently used go first
             return Prepared(name, f"environment {name[:16]} was prepared before\n", cached=True)
         with self._draft() as draft:
             transcript = _Preparation(draft, self._index, timeout_s, size_mib, check).run(requirements)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from suanli_node.leases.record import LeaseFolder
 from suanli_node.leases.relay import Relay
-from suanli_node.retry import persist
+from suanli_node.retry import Halt, persist
 from suanli_protocol import wire
 from suanli_protocol.archive import Source, pack
 from suanli_protocol.documents import OutputFile, Outputs, hex32, sha256
@@ -51,9 +50,7 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
-def deliver(
-    market: Relay, domain: Domain, lease: bytes, outputs: Outputs, folder: LeaseFolder, halt: threading.Event
-) -> None:
+def deliver(market: Relay, domain: Domain, lease: bytes, outputs: Outputs, folder: LeaseFolder, halt: Halt) -> None:
     """Upload until the relay holds all and has signed for it; IntegrityError if it signed for something else."""
     with folder.sealed_outputs.open("rb") as sealed:
         put = partial(market.put_blob, lease, SLOT, sealed, outputs.sealed_size)

@@ -6,22 +6,18 @@ News from the market only says where to look. What is true of a lease is read fr
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from suanli_node.background import Background
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
 from suanli_node.leases.run import LeaseRun
 from suanli_node.leases.services import Services
-from suanli_node.leases.verification import (
-    Assignment,
-    NotYetOnChainError,
-    OnChain,
-    check_on_chain,
-    read_assignment,
-    state_on_chain,
-)
+from suanli_node.leases.standing import Place
+from suanli_node.leases.verification import Assignment, NotYetOnChainError, check_on_chain, read_assignment
 from suanli_node.retry import pauses
 from suanli_node.settings import StateFolder
 from suanli_protocol import faults, wire
@@ -30,6 +26,11 @@ from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, Su
 from suanli_protocol.reasons import Reason
 
 TAKERS = 8
+CHANGES = frozenset(
+    f"lease.{change}"
+    for change in ("stopped", "claimed", "disputed", "settled", "released", "resolved", "finalized", "reclaimed")
+)
+HALT_S = 30.0
 CHAIN_TRIES = 8  # about six seconds for an endpoint that is a little behind the market's
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,9 @@ class LeaseDesk:
         self._halted = threading.Event()
         self._takers = Background(TAKERS, "taker")
         self._crowded = False  # a lease was put off for want of room
+        self.hurry = threading.Event()  # set when a lease may be due to be paid
         self.wanted = threading.Event()  # set when a look at all leases would be worth it
-        self._services = services(self)
+        self.services = self._services = services(self)
 
     # From outside
 
@@ -76,23 +78,25 @@ class LeaseDesk:
                 self._submit(event.lease)
             case "lease.delivered" if run is not None:
                 run.ring()
-            case "lease.stopped" | "lease.settled" | "lease.released" if run is not None:
+            case "lease.countersigned" if run is not None:
+                self.hurry.set()
+            case kind if kind in CHANGES and run is not None:
                 self._takers.submit(partial(self._quietly, self._compare, run))
 
     def reconcile(self) -> None:
-        """Compare everything: leases that the market lists, leases that are known here, and what the executor runs."""
-        views = self._services.market.leases(state="open")
-        listed = {view.id for view in views}
-        for view in views:
-            known = self._runs.get(view.id)
-            if known is None:
-                self._submit(view.id, view)
-            elif known.record.step is not Step.POSTED and not known.alive:
-                self._resume(known)
+        """Compare everything: what is known here with the chain, the market's list, and what the executor runs.
+
+        Each part stands alone: a market or a chain that cannot be reached keeps none of the others back, and what is
+        not known is not acted on.
+        """
         for run in self.runs():
-            if run.record.view.id not in listed or run.record.step is Step.POSTED:
-                self._quietly(self._compare, run)
+            self._quietly(self._compare, run)
+            if run.record.step not in (Step.POSTED, Step.CLOSED) and not run.alive:
+                self._resume(run)
         self._stop_strangers()
+        for view in self._services.market.leases(state="open"):
+            if view.id not in self._runs:
+                self._submit(view.id, view)
 
     def runs(self) -> list[LeaseRun]:
         """The leases that are not closed."""
@@ -140,8 +144,41 @@ class LeaseDesk:
             raise NotFoundError(f"the market answered with lease {view.id}")
         self._await_chain(assignment)
         record, folder = LeaseRecord(view), LeaseFolder(self._state.leases / view.id[2:])
-        self._begin(record, assignment, folder, is_new=True)
+        former = self._taken_back(assignment)
+        if former is None:
+            self._begin(record, assignment, folder, is_new=True)
+        else:
+            self._follow(former, record, assignment, folder)
         log.info("lease %s taken: number %d", lease, view.number)
+
+    # Reorganisations: the same papers opened again, at another time, make another lease
+
+    def _taken_back(self, assignment: Assignment) -> LeaseRun | None:
+        """The lease in whose place this one is: of the same papers at the same seat, and gone from the chain."""
+        for run in self.runs():
+            same = run.assignment.bid == assignment.bid and run.assignment.lease.seat_key == assignment.lease.seat_key
+            if same and run.assignment.id != assignment.id:
+                return run
+        return None
+
+    def _follow(self, former: LeaseRun, record: LeaseRecord, assignment: Assignment, folder: LeaseFolder) -> None:
+        """Go on under the new lease; what runs, or has run, is not started again. Receipts are signed anew."""
+        former.halt()
+        former.join(HALT_S)
+        log.warning("lease %s was opened anew as %s", former.record.view.id, record.view.id)
+        if former.record.step is not Step.ACCEPTED:
+            record.step = Step.STARTED
+            record.ran_as, record.job, record.spec = former.record.run_id, former.record.job, former.record.spec
+            record.consumer_key, record.ready_at = former.record.consumer_key, former.record.ready_at
+            if former.record.spec is None:  # it ended before it began
+                record.step, record.reason, record.detail = Step.ENDED, former.record.reason, former.record.detail
+            folder.path.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(former.folder.setup_log, folder.setup_log)
+        folder.save(record)
+        self._drop(former)
+        former.folder.remove()
+        self._begin(record, assignment, folder)
 
     def _read(self, view: wire.LeaseView) -> Assignment:
         return read_assignment(view, self._services.signer.address, self._services.domain)
@@ -165,7 +202,7 @@ class LeaseDesk:
                 folder.save(record)
                 faults.reach("node.lease.recorded")
             self._runs[record.view.id] = run
-        run.start()
+            run.start()  # before anybody can find it standing still
 
     def _resume(self, stalled: LeaseRun) -> None:
         log.info("lease %s goes on at %s", stalled.record.view.id, stalled.record.step)
@@ -190,12 +227,17 @@ class LeaseDesk:
 
     def _compare(self, run: LeaseRun) -> None:
         """Hold one lease against the chain."""
-        state = state_on_chain(run.assignment, self._services.read_seat)
-        if state is OnChain.CLOSED:
-            run.close()
+        standing = self._services.stand(run.assignment)
+        if standing.place is Place.CLOSED:
+            if standing.history.closed_by is None and not run.record.closing_seen:
+                run.record.closing_seen = True  # the endpoint may know its events a little later
+                return
+            run.close(self._services.ending(run.record, standing.history))
             self._drop(run)
-        elif state is OnChain.STOPPED:
+        elif standing.stopped:
             run.stop()
+        elif standing.place is not Place.OPEN:
+            log.warning("lease %s is %s on the chain; it is looked for again", run.record.view.id, standing.place)
 
     def _drop(self, run: LeaseRun) -> None:
         with self._lock:
@@ -203,7 +245,7 @@ class LeaseDesk:
 
     def _stop_strangers(self) -> None:
         """Runs without a lease's folder are ended. A folder is there before its run, and outlives it."""
-        known = {path.name for path in self._state.leases.iterdir()}
+        known = {path.name for path in self._state.leases.iterdir()} | {run.record.run_id for run in self.runs()}
         for status in self._services.runner.runs():
             if status.lease_id in known:
                 continue

@@ -21,6 +21,7 @@ from suanli_node.engine.runlog import FRAME, LogEntry, Source
 from suanli_node.retry import Halted, persist
 from suanli_protocol import wire
 from suanli_protocol.documents import LogLine, LogSummary, hex32, write_log_chunk
+from suanli_protocol.errors import TimedOutError
 
 Part = Literal["setup", "run"]  # the two logs of a lease, in this order
 ReadLog = Callable[[int], tuple[list[LogEntry], int]]  # whole entries from an offset, and the offset after them
@@ -94,14 +95,22 @@ class LogShipper:
         self._run_open = True
         self._wake.set()
 
-    def finish(self) -> LogSummary:
+    def finish(self, timeout_s: float | None = None) -> LogSummary:
         """Ship all that is left, mark the log complete, and sum it up.
 
-        Halted if the shipper was abandoned meanwhile; the market's refusal if it will not take the log.
+        Halted if the shipper was abandoned meanwhile; the market's refusal if it will not take the log; TimedOutError
+        if it cannot be reached for so long: then all is cut, `summary` is final, and another shipper can send it.
         """
         self._finishing.set()
         self._wake.set()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive() and not self._halt.is_set():
+            self.abandon()
+            self._thread.join()
+            self._cut_all("setup")
+            if self._run_open:
+                self._cut_all("run")
+            raise TimedOutError(f"the log was not taken within {timeout_s:.0f} s")
         if self._failure is not None:
             raise self._failure
         if self._halt.is_set():

@@ -73,7 +73,7 @@ def receipt_of(evidence: Evidence) -> Receipt:
     return Receipt(
         lease=bytes.fromhex(evidence.lease[2:]),
         amount=int(evidence.amount),
-        kind=billing.kind_of(evidence.reason),
+        kind=int(billing.kind_of(evidence.reason)),
         evidence=evidence.digest(),
     )
 

@@ -21,6 +21,8 @@ from typing import Any, Self, TypeVar
 from suanli_node.engine.runs import RunSpec, RunStatus, write_json
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument, Outputs
+from suanli_protocol.messages import Receipt
+from suanli_protocol.reasons import billable
 
 T = TypeVar("T")
 
@@ -39,9 +41,9 @@ class Step(StrEnum):
     STARTED = "started"  # the executor may have started the run: from here on it is never started anew elsewhere
     ENDED = "ended"  # the run is final, or will never begin
     COLLECTED = "collected"  # the sealed outputs lie on disk, or there are none
-    SIGNED = "signed"  # evidence and receipt exist; these and no others are sent
-    POSTED = "posted"  # the market has the receipt
-    CLOSED = "closed"  # settled or released on the chain
+    SIGNED = "signed"  # evidence and receipt exist; these and no others are sent, or claimed by
+    POSTED = "posted"  # the relay has the receipt
+    CLOSED = "closed"  # nothing of it is open on the chain any more
 
 
 @dataclass
@@ -60,6 +62,12 @@ class LeaseRecord:
     stopped_at: int | None = None  # the chain's clock; nothing later is billable
     outputs: Outputs | None = None
     signed: wire.SignedReceipt | None = None
+    delivered: bool = False  # outputs and log are at the relay
+    signed_at: int = 0
+    countersignature: str = ""  # over the same receipt: with it the lease can be settled by anyone
+    countersigned_at: int = 0
+    closing_seen: bool = False  # closed by the seat's word, while its events were not there yet; not kept
+    ran_as: str = ""  # the run's name if it was started under another lease, whose opening the chain took back
 
     @property
     def lease(self) -> bytes:
@@ -68,8 +76,18 @@ class LeaseRecord:
 
     @property
     def run_id(self) -> str:
-        """The executor's name for the run: the lease's id without 0x."""
-        return self.view.id[2:]
+        """The executor's name for the run: the id, without 0x, of the lease under which it was started."""
+        return self.ran_as or self.view.id[2:]
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt that was signed; RuntimeError before there is one."""
+        return wire.paper_from_json(Receipt, present(self.signed, "receipt").receipt)
+
+    @property
+    def never_begun(self) -> bool:
+        """Whether nothing ran, by this node's fault: nothing is due, and another provider may take the job."""
+        return bool(self.reason) and self.status is None and not billable(self.reason)
 
     @property
     def running(self) -> bool:
@@ -91,6 +109,11 @@ class LeaseRecord:
             "stoppedAt": self.stopped_at,
             "outputs": self.outputs.to_json() if self.outputs else None,
             "signed": self.signed.to_json() if self.signed else None,
+            "delivered": self.delivered,
+            "signedAt": self.signed_at,
+            "countersignature": self.countersignature,
+            "countersignedAt": self.countersigned_at,
+            "ranAs": self.ran_as,
         }
 
     @classmethod
@@ -109,6 +132,11 @@ class LeaseRecord:
             stopped_at=data["stoppedAt"],
             outputs=Outputs.parse(data["outputs"]) if data["outputs"] else None,
             signed=wire.SignedReceipt.model_validate(data["signed"]) if data["signed"] else None,
+            delivered=data.get("delivered", False),
+            signed_at=data.get("signedAt", 0),
+            countersignature=data.get("countersignature", ""),
+            countersigned_at=data.get("countersignedAt", 0),
+            ran_as=data.get("ranAs", ""),
         )
 
 

@@ -14,19 +14,23 @@ from typing import assert_never
 
 from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.engine.runs import RunSpec, RunStatus, write_json
+from suanli_node.leases.closing import margin_s
 from suanli_node.leases.delivery import deliver
+from suanli_node.leases.ending import Ending
 from suanli_node.leases.intake import Intake, RunRefusedError
 from suanli_node.leases.log_shipping import LogShipper, Part, ReadLog
 from suanli_node.leases.receipts import Outcome, evidence_of, final_phase, sign_receipt
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, present
 from suanli_node.leases.services import Services
-from suanli_node.leases.verification import Assignment, OnChain, state_on_chain, stopped_at
-from suanli_node.retry import Halted, persist
+from suanli_node.leases.standing import Place
+from suanli_node.leases.verification import Assignment
+from suanli_node.retry import Halt, Halted, Until, persist
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.sealing import Context, seal_bytes
+from suanli_protocol.signing import verify
 
 CHAIN_LOOK_S = 5.0
 HOST_PAUSE_S = 1.0
@@ -74,10 +78,26 @@ class LeaseRun:
         self._bell.set()
         threading.Thread(target=self._stop_run, name="stop-run", daemon=True).start()
 
-    def close(self) -> None:
-        """The chain says that the lease is closed: nothing of it is needed here any more but its receipt."""
+    def countersigned(self, signature: str) -> None:
+        """The consumer's signature over the receipt has come: kept if it is one, whatever the relay does with it."""
+        record = self.record
+        if record.countersignature or record.signed is None:
+            return
+        held = wire.from_hex(signature, size=64, name="countersignature")
+        verify(self._services.domain, record.receipt, held, self.assignment.lease.consumer)
+        with self._saving:
+            if record.step is Step.CLOSED:
+                return
+            record.countersignature, record.countersigned_at = signature, int(time.time())
+            self.folder.save(record)
+        faults.reach("node.countersignature.kept")
+
+    def close(self, ending: Ending | None = None) -> None:
+        """The chain says that the lease is closed: nothing of it is needed here any more but receipt and ending."""
         self.halt()
         with self._saving:
+            if ending is not None:
+                write_json(self._services.endings / f"{self.record.view.id[2:]}.json", ending.to_json())
             self.record.step = Step.CLOSED
             faults.reach("node.lease.closed")
             self._tidy()
@@ -93,6 +113,11 @@ class LeaseRun:
         if self._shipper is not None:
             self._shipper.join(SHIPPER_WAIT_S)  # it writes into the folder
         self.folder.remove()
+
+    def join(self, timeout_s: float) -> None:
+        """Until its thread works no more, or the time is over; call after `halt`."""
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def halt(self) -> None:
         """Let go of the lease; its record says where to go on."""
@@ -241,27 +266,53 @@ class LeaseRun:
             self.record.reason, self.record.detail = reason, detail
 
     def _sign(self) -> None:
+        """Evidence and receipt. The relay should hold all that they name; but it is not waited for beyond the claim."""
         services, record = self._services, self.record
-        if record.outputs is not None:
-            deliver(self._relay, services.domain, record.lease, record.outputs, self.folder, self._halt)
+        patience = Until(self._halt, self._delivery_s())
+        record.delivered = self._deliver(patience)
         faults.reach("node.outputs.delivered")
         shipper = self._open_shipper()
         try:
-            summary = shipper.finish()
+            summary = shipper.finish(patience.left_s)
         except SuanliError as error:
             log.warning("lease %s: the log was not taken: %s", record.view.id, error.detail)
             summary = shipper.summary
+            record.delivered = record.delivered and not error.retryable
+            self._shipper = None
         self._learn_stop()
         evidence = evidence_of(self.assignment, self._outcome(), summary, record.outputs)
         record.signed = sign_receipt(services.signer, services.domain, evidence)
-        faults.reach("node.receipt.signed")
+        record.signed_at = int(time.time())
         self._save(Step.SIGNED)
+        faults.reach("node.receipt.signed")
+
+    def _delivery_s(self) -> float:
+        """How long the relay may take for outputs and log: a window, but never so long that a claim comes too late."""
+        clauses = self.assignment.clauses
+        end = self.record.stopped_at or clauses.ends_at
+        last = end + clauses.window - 2 * margin_s(clauses.window) - time.time()
+        return max(1.0, min(float(clauses.window), last))
+
+    def _deliver(self, halt: Halt) -> bool:
+        """Whether the relay holds the outputs, if there are any; Halted if the lease is let go."""
+        if self.record.outputs is None:
+            return True
+        try:
+            deliver(self._relay, self._services.domain, self.record.lease, self.record.outputs, self.folder, halt)
+        except Halted:
+            self._check_halt()
+            log.warning("lease %s: the outputs could not be delivered yet", self.record.view.id)
+            return False
+        return True
 
     def _post(self) -> None:
         record = self.record
         signed = present(record.signed, "receipt")
-        write_json(self._services.receipts / f"{record.run_id}.json", record.to_json())
+        write_json(self._services.receipts / f"{record.view.id[2:]}.json", record.to_json())
         faults.reach("node.receipt.kept")
+        if not record.delivered:
+            self._deliver(self._halt)
+            self._open_shipper().finish()
         persist(partial(self._relay.post_receipt, record.lease, signed), self._halt, "posting a receipt")
         faults.reach("node.receipt.posted")
         self._save(Step.POSTED)
@@ -289,22 +340,20 @@ class LeaseRun:
 
     def _look_at_chain(self) -> None:
         try:
-            state = state_on_chain(self.assignment, self._services.read_seat)
+            standing = self._services.stand(self.assignment)
         except ChainError:
             return  # nothing is torn down on missing data
-        if state is OnChain.STOPPED:
+        if standing.stopped:
             self.stop()
-        elif state is OnChain.CLOSED:
-            self.close()
+        elif standing.place is Place.CLOSED:
+            self.close(self._services.ending(self.record, standing.history))
 
     def _learn_stop(self) -> None:
-        """The chain's clock of a stop, as the market reports it and the escrow's word proves it."""
+        """The chain's clock of a stop."""
         if self.record.reason != Reason.STOPPED:
             return
         try:
-            clock = self._relay.lease(self.record.lease).stopped_at
-            if clock is not None:
-                self.record.stopped_at = stopped_at(self.assignment, clock, self._services.read_seat)
+            self.record.stopped_at = self._services.stand(self.assignment).stopped_at
         except SuanliError as error:
             log.warning("lease %s: the time of its stop is not known: %s", self.record.view.id, error.detail)
 

@@ -11,11 +11,14 @@ from suanli_node.background import Background
 from suanli_node.engine.environment import Check
 from suanli_node.engine.runlog import LogEntry
 from suanli_node.engine.runs import RunSpec, RunStatus
-from suanli_node.leases.record import LeaseFolder
+from suanli_node.leases.ending import Ending
+from suanli_node.leases.record import LeaseFolder, LeaseRecord
 from suanli_node.leases.relay import Direct, Market, Relay
+from suanli_node.leases.standing import ReadHistory, Standing, stand
 from suanli_node.leases.verification import Assignment, ReadSeat
 from suanli_node.leases.workshop import Collection, Say
 from suanli_protocol.documents import JobDocument
+from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.signing import Domain, Signer
 
 if TYPE_CHECKING:
@@ -67,13 +70,20 @@ class Services:
     domain: Domain
     market: Market
     read_seat: ReadSeat
+    read_history: ReadHistory
     runner: Runner
     workshop: Preparer
     receipts: Path
+    endings: Path
+    ending: Callable[[LeaseRecord, LeaseHistory], Ending]
     reports: Background  # one thread: reports keep their order and never hold up a run
     on_end: Callable[[LeaseRun], None]
     on_trouble: Callable[[], None]  # the executor's host does not answer: somebody should look at it
     direct: Direct | None = None  # leases that came without a market
+
+    def stand(self, assignment: Assignment) -> Standing:
+        """How a lease stands on the chain, as deep as the node trusts it; ChainError if the chain does not say."""
+        return stand(assignment, self.read_seat, self.read_history)
 
     def relay_of(self, lease: str) -> Relay:
         """What keeps the papers of a lease (0x and hex) between its parties."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes, Constraints, documents_digest
 from suanli_protocol.errors import IntegrityError, ProtocolError, SuanliError
-from suanli_protocol.escrow import CLOSED, UNUSED
-from suanli_protocol.lease import Clauses, Lease, Phase, Progress, lease_id, seat_word, terms
+from suanli_protocol.escrow import UNUSED
+from suanli_protocol.lease import Clauses, Lease, Progress, lease_id, seat_word, terms
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Domain, verify
 
@@ -95,29 +94,3 @@ def check_on_chain(assignment: Assignment, read_seat: ReadSeat) -> None:
         raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(assignment.id)}")
     if word != seat_word(assignment.id, Progress()):
         raise IntegrityError(f"the escrow's word at the seat is not that of {wire.to_hex(assignment.id)}, running")
-
-
-class OnChain(StrEnum):
-    """What the escrow's word at a seat says of a lease that was running when it was taken."""
-
-    RUNNING = "running"
-    STOPPED = "stopped"
-    CLOSED = "closed"
-    UNKNOWN = "unknown"  # an empty seat: a reorganisation or a lagging endpoint, never a reason to tear down
-
-
-def state_on_chain(assignment: Assignment, read_seat: ReadSeat) -> OnChain:
-    """The lease's state from one word. No interim receipts are signed here, so any other word means stopped."""
-    word = read_seat(assignment.lease.seat_key)
-    if word == seat_word(assignment.id, Progress()):
-        return OnChain.RUNNING
-    if word == CLOSED:
-        return OnChain.CLOSED
-    return OnChain.UNKNOWN if word == UNUSED else OnChain.STOPPED
-
-
-def stopped_at(assignment: Assignment, clock: int, read_seat: ReadSeat) -> int | None:
-    """The clock if the escrow's word proves that the lease was stopped then, else None."""
-    word = read_seat(assignment.lease.seat_key)
-    stops = (Progress(clock=clock, phase=Phase.STOPPED, flags=flags) for flags in (0, 1))
-    return clock if any(word == seat_word(assignment.id, stop) for stop in stops) else None

@@ -20,6 +20,7 @@ from suanli_node.leases.verification import Assignment
 from suanli_protocol.documents import DOCUMENT_BYTES_MAX, JobDocument, Outputs, hex32
 from suanli_protocol.errors import ExecutionError, SuanliError, UsageError
 from suanli_protocol.reasons import Reason
+from suanli_protocol.units import MILLI
 
 MIB = 2**20
 JOB_MIB_OF_LOG = 64  # the most that a job may print, whatever it asks for
@@ -124,6 +125,8 @@ def spec_of(assignment: Assignment, job: JobDocument, environment: str, *, now: 
     if seconds <= 0:
         raise RunRefusedError(Reason.STARTUP_TIMEOUT, "the lease's time was over before the job could begin")
     need = assignment.need
+    if need.accelerator_milli % MILLI:
+        raise RunRefusedError(Reason.BAD_JOB, "accelerators are leased whole")
     try:
         return RunSpec(
             lease_id=assignment.id.hex(),
@@ -134,6 +137,7 @@ def spec_of(assignment: Assignment, job: JobDocument, environment: str, *, now: 
             cpus_milli=need.cpu_milli,
             memory_mib=need.memory_mib,
             disk_mib=need.disk_mib,
+            accelerators=need.accelerator_milli // MILLI,
             seconds=seconds,
             processes=min(job.limits.processes, PROCESSES_MAX),
             log_bytes=min(job.limits.log_mib, JOB_MIB_OF_LOG) * MIB,

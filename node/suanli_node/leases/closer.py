@@ -1,0 +1,122 @@
+"""The closer: sees to it that each lease that was served is paid, without the consumer or the market if need be.
+
+It acts on the chain's word alone, read anew before each transaction; what it has sent stands in the outbox. So being
+killed, being late or being answered twice changes nothing: the next look finds the lease where the chain has it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from suanli_node.leases.closing import Due, Move, claimable, is_too_late, next_move
+from suanli_node.leases.ledger import Ledger
+from suanli_node.leases.record import Step, present
+from suanli_node.leases.run import LeaseRun
+from suanli_node.leases.services import Services
+from suanli_node.leases.standing import Place
+from suanli_protocol.chain_records import TxReceipt
+from suanli_protocol.errors import ChainRevertedError, NotFoundError, SuanliError
+
+AGAIN_S = 5.0  # after a transaction that failed; doubled each time
+AGAIN_MAX_S = 300.0
+log = logging.getLogger(__name__)
+
+
+def poll_s(window: int) -> float:
+    """How often the relay is asked whether the consumer has signed, should its event be lost."""
+    return min(60.0, max(1.0, window / 30))
+
+
+class Closer:
+    """Looks at leases whose receipt is signed, and does what is due. One thread."""
+
+    def __init__(self, services: Services, ledger: Ledger, closed: Callable[[LeaseRun], None]) -> None:
+        self._services, self._ledger, self._closed = services, ledger, closed
+        self._next: dict[str, tuple[float, float]] = {}  # by lease: not before this second, and the pause after it
+
+    def look(self, runs: Iterable[LeaseRun]) -> None:
+        """Do what is due now for each of them. Errors are told, and tried again later."""
+        now = None
+        for run in runs:
+            if run.record.step not in (Step.SIGNED, Step.POSTED):
+                continue
+            try:
+                now = self._ledger.now() if now is None else now
+                if now >= self._next.get(run.record.view.id, (0.0, 0.0))[0]:
+                    self._look(run, now)
+            except SuanliError as error:
+                self._put_off(run, now or 0, error)
+
+    def hurry(self) -> None:
+        """Something may have changed: look at all of them at the next look."""
+        self._next = {lease: (0.0, pause) for lease, (_, pause) in self._next.items()}
+
+    def due(self, run: LeaseRun) -> Due:
+        """What is due next for a lease, by the newest block. Also learns of a countersignature."""
+        self._ask_relay(run)
+        record, standing = run.record, self._ledger.latest(run.assignment)
+        if standing.place is not Place.OPEN:
+            return Due(Move.NONE)
+        return next_move(
+            standing.state(run.assignment),
+            signed_at=record.signed_at,
+            countersigned_at=record.countersigned_at if record.countersignature else None,
+            never_begun=record.never_begun,
+        )
+
+    def do(self, move: Move, run: LeaseRun) -> TxReceipt:
+        """Make a move now. ChainError if the chain does not let it be made."""
+        ledger, assignment, record = self._ledger, run.assignment, run.record
+        match move:
+            case Move.SETTLE:
+                if not record.countersignature:
+                    raise NotFoundError(f"lease {record.view.id} is not countersigned", hint="claim it instead")
+                return ledger.settle(assignment, present(record.signed, "receipt"), record.countersignature)
+            case Move.CLAIM:
+                state, receipt = ledger.latest(assignment).state(assignment), record.receipt
+                return ledger.claim(assignment, receipt, claimable(state, receipt.amount, ledger.now()))
+            case Move.FINALIZE:
+                return ledger.finalize(assignment)
+            case Move.RELEASE:
+                return ledger.release(assignment)
+            case _:
+                raise NotFoundError("there is nothing to be done")
+
+    def _look(self, run: LeaseRun, now: int) -> None:
+        lease, due = run.record.view.id, self.due(run)
+        if due.move is Move.NONE:
+            self._closed(run)  # perhaps: the desk looks, at the depth that it trusts
+            self._next[lease] = (now + AGAIN_S, AGAIN_S)
+            return
+        if now < due.at:
+            self._next[lease] = (min(due.at, now + poll_s(run.assignment.clauses.window)), AGAIN_S)
+            return
+        state = self._ledger.latest(run.assignment).state(run.assignment)
+        if due.move is Move.CLAIM and is_too_late(state, now):
+            log.error("lease %s: the time for a claim is over; only a countersignature can still pay it", lease)
+            self._next[lease] = (now + AGAIN_MAX_S, AGAIN_MAX_S)
+            return
+        mined = self.do(due.move, run)
+        log.info("lease %s: %s in block %d, at %d gas", lease, due.move, mined.block, mined.gas_used)
+        self._next.pop(lease, None)
+        self._closed(run)
+
+    def _ask_relay(self, run: LeaseRun) -> None:
+        """Whether the consumer has signed; a relay that cannot be reached, or lies, changes nothing."""
+        record = run.record
+        if record.countersignature:
+            return
+        try:
+            found = self._services.relay_of(record.view.id).lease(record.lease).countersignature
+            if found:
+                run.countersigned(found)
+        except SuanliError as error:
+            log.debug("lease %s: no word of the consumer's: %s", record.view.id, error.detail)
+
+    def _put_off(self, run: LeaseRun, now: int, error: SuanliError) -> None:
+        lease = run.record.view.id
+        pause = min(AGAIN_MAX_S, 2 * self._next.get(lease, (0.0, AGAIN_S / 2))[1])
+        pause = pause if isinstance(error, ChainRevertedError) else AGAIN_S
+        self._next[lease] = (now + pause, pause)
+        log.warning("lease %s: %s; again in %.0f s", lease, error.detail, pause)
