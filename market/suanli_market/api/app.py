@@ -10,6 +10,7 @@ from starlette.types import Lifespan
 
 from suanli_market.api import blobs, events, leases, market, operation, papers, problems, record
 from suanli_market.api.limits import LimitsMiddleware
+from suanli_market.api.recent import Recent
 from suanli_market.api.requests import RequestsMiddleware
 from suanli_market.services import Services
 
@@ -29,6 +30,8 @@ def create_app(services: Services) -> FastAPI:
 
     app = bare_app(services.info.version, lifespan)
     app.state.services = services
+    app.state.findings = Recent(services.health.findings)
+    app.state.exposition = Recent(services.figures.exposition)
     problems.install(app, services.counters)
     app.add_middleware(LimitsMiddleware, limits=services.limits, halted=lambda: services.keeper.halted)
     app.add_middleware(RequestsMiddleware, counters=services.counters)

@@ -36,7 +36,7 @@ SMALL_BYTES = 16 * 1024  # bodies up to here are not counted: connections are li
 STREAMS_MAX = 1_500
 STREAMS_PER_KEY = 256
 BURST_S = 8  # a sender who was silent may send what these seconds give, at once
-UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # also answered while the market is halted
+OPERATION_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # also answered while the market is halted
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
@@ -161,7 +161,7 @@ class LimitsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
@@ -174,7 +174,7 @@ class LimitsMiddleware:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises before the application is called, which answers its own errors."""
-        if (halt := self._halted()) is not None:
+        if (halt := self._halted()) is not None and scope["path"] not in OPERATION_PATHS:
             raise halt
         address = scope["client"][0] if scope["client"] else ""
         self._limits.by_address(address)

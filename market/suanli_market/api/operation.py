@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse
 
 from suanli_market.api.problems import NotReadyError
+from suanli_market.api.recent import Recent
 from suanli_market.api.types import answer
+from suanli_market.health import Finding
 from suanli_market.metrics import MEDIA_TYPE
-from suanli_market.services import Market
 from suanli_protocol.wire import Json
 
 router = APIRouter(tags=["operation"])
@@ -21,9 +22,10 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz", response_model=Json)
-def readyz(market: Market) -> Response:
+async def readyz(request: Request) -> Response:
     """Database, chain, indexer, halt: ready if all are well, else a problem whose `checks` say what is not."""
-    findings = market.health.findings()
+    recent: Recent[list[Finding]] = request.app.state.findings
+    findings = await recent.get()
     checks = [finding.to_json() for finding in findings]
     failing = [finding for finding in findings if not finding.ok]
     if failing:
@@ -33,6 +35,7 @@ def readyz(market: Market) -> Response:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics(market: Market) -> Response:
+async def metrics(request: Request) -> Response:
     """Figures in Prometheus' text format."""
-    return Response(market.figures.exposition(), media_type=MEDIA_TYPE)
+    recent: Recent[str] = request.app.state.exposition
+    return Response(await recent.get(), media_type=MEDIA_TYPE)

@@ -9,11 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from suanli_market.api.recent import AGE_S_MAX
 from suanli_protocol import wire
 from suanli_protocol.errors import ProtocolError
 from support.devnet import start_anvil
@@ -23,6 +26,16 @@ from support.market_scene import Market, countersigned, events_until, eventually
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture(scope="module")
+def market(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    """A market that logs everything, as JSON."""
+    folder = tmp_path_factory.mktemp("market")
+    key, password, _ = market_key(world, folder / "key")
+    options = ("--log-format", "json", "--log-level", "debug")
+    with start_market(serve_command(world, key, password, folder / "data", *options)) as process:
+        yield Market(world, process, folder / "data")
+
+
 def operate(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of the operator's."""
     command = [sys.executable, "-m", "suanli_market.cli", *arguments]
@@ -30,7 +43,8 @@ def operate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def figures(market: Market) -> dict[str, float]:
-    """The market's figures by name and labels."""
+    """The market's figures by name and labels, none of them older than the call."""
+    time.sleep(2 * AGE_S_MAX)
     answer = httpx.get(f"{market.process.url}/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
@@ -74,22 +88,23 @@ def test_figures_follow_a_lease_from_offer_to_settlement(market: Market, provide
     assert not [name for name in after if lease.id in name], "no path of a stranger's is a label"
 
 
-def test_settlement_lag_grows_while_nothing_is_settled(world: World, tmp_path: Path) -> None:
-    key, password, signer = market_key(world, tmp_path / "key")
-    provider, consumer = world.party(), world.party()
-    with start_market(serve_command(world, key, password, tmp_path / "data")) as process:
-        market = Market(world, process, tmp_path / "data")
-        lease = opened_lease(market, provider, consumer)
-        signed = signed_receipt(market, provider, lease, amount=5)
-        market.client(provider).post_receipt(wire.from_hex(lease.id), signed)
-        world.chain.rpc("anvil_setBalance", signer.address, "0x0")  # nothing can be sent
-        client = market.client(consumer)
+def test_settlement_lag_grows_while_nothing_is_settled(market: Market, provider: Party, consumer: Party) -> None:
+    lease = opened_lease(market, provider, consumer)
+    signed = signed_receipt(market, provider, lease, amount=5)
+    market.client(provider).post_receipt(wire.from_hex(lease.id), signed)
+    client = market.client(consumer)
+    market.world.chain.rpc("anvil_setBalance", market.process.address, "0x0")  # nothing can be sent
+    try:
         client.countersign(wire.from_hex(lease.id), countersigned(market, consumer, signed.receipt))
         eventually(lambda: figures(market)["settlement_lag_seconds"] > 0)
         found = figures(market)
         assert found["gas_wei"] == 0
         assert found['settlements{state="queued"}'] + found['settlements{state="sent"}'] == 1
-        assert httpx.get(f"{process.url}/readyz").status_code == 200
+        assert httpx.get(f"{market.process.url}/readyz").status_code == 200
+    finally:
+        market.world.chain.rpc("anvil_setBalance", market.process.address, hex(10**20))
+    events_until(client, "lease.settled")
+    assert figures(market)["settlement_lag_seconds"] == 0
 
 
 def test_without_its_chain_it_lives_and_is_not_ready(tmp_path: Path) -> None:
@@ -137,20 +152,15 @@ def test_doctor_names_each_failing_thing_with_its_fix(world: World, tmp_path: Pa
     assert PASSWORD not in found.stdout + found.stderr
 
 
-def test_logs_are_json_with_request_ids_and_without_secrets(world: World, tmp_path: Path) -> None:
-    key, password, _ = market_key(world, tmp_path / "key")
-    options = ("--log-format", "json", "--log-level", "debug")
-    with start_market(serve_command(world, key, password, tmp_path / "data", *options)) as process:
-        consumer = world.party()
-        process.client(consumer.signer).leases()
-        given = httpx.get(
-            f"{process.url}/v1/log?first=x&last=1&password={PASSWORD}", headers={"X-Request-Id": "mine-7"}
-        )
-        assert (given.status_code, given.headers["x-request-id"]) == (422, "mine-7")
-        made = httpx.get(f"{process.url}/v1/market", headers={"X-Request-Id": "a\tb" * 50})
-        assert re.fullmatch(r"[0-9a-f]{16}", made.headers["x-request-id"])
-        eventually(lambda: any('"mine-7"' in line for line in process.log))
-        log = list(process.log)
+def test_logs_are_json_with_request_ids_and_without_secrets(market: Market, consumer: Party) -> None:
+    url = market.process.url
+    market.client(consumer).leases()
+    given = httpx.get(f"{url}/v1/log?first=x&last=1&password={PASSWORD}", headers={"X-Request-Id": "mine-7"})
+    assert (given.status_code, given.headers["x-request-id"]) == (422, "mine-7")
+    made = httpx.get(f"{url}/v1/market", headers={"X-Request-Id": "a b" * 50})
+    assert re.fullmatch(r"[0-9a-f]{16}", made.headers["x-request-id"])
+    eventually(lambda: any('"mine-7"' in line for line in market.process.log))
+    log = list(market.process.log)
     lines = [json.loads(line) for line in log]
     assert all({"at", "level", "logger", "message"} <= line.keys() for line in lines)
     assert any(line.get("request") == "mine-7" and "GET /v1/log 422" in line["message"] for line in lines)
