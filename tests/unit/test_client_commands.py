@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 
-from suanli.cli import cli
+from suanli.cli import COMMANDS, cli
 from suanli.jobs.store import Store
 from suanli.session.goals import goal_of, has_succeeded
 from suanli.terminal import failure
@@ -213,3 +214,26 @@ def test_goals(phase: str, reason: str, wanted: str, is_there: bool, succeeded: 
     record = a_record("aa", phase=phase, reason=reason, lease="0x01" if phase != "queued" else "")
     assert goal_of(wanted)(record) is is_there
     assert has_succeeded(record, wanted) is succeeded
+
+
+def _flags(name: str) -> set[str]:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    commands = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    found = [{flag for option in item.params for flag in option.opts} for item in commands]
+    return set.intersection(*found)
+
+
+@pytest.mark.parametrize("name", [name for section in COMMANDS.values() for name in section if name != "demo"])
+def test_every_command_speaks_to_programs(name: str) -> None:
+    assert {"--json", "--quiet", "--verbose"} <= _flags(name)
+
+
+@pytest.mark.parametrize("name", ["run", "wait", "events", "logs", "ps"])
+def test_what_goes_on_speaks_line_by_line(name: str) -> None:
+    assert "--jsonl" in _flags(name)
+
+
+def test_an_error_under_jsonl_is_a_problem(capsys: Capture) -> None:
+    assert suanli("logs", "nothing", "--jsonl") == 102
+    assert set(json.loads(capsys.readouterr().err)) == {"code", "title", "detail", "hint", "retryable"}
