@@ -28,7 +28,9 @@ def measure() -> Iterator[Row]:
         ray = (Beside("Ray head alone, with dashboard", found["mib"]),)
     except (RuntimeError, OSError) as error:
         problem = f"Ray's side was not measured: {error}"
-    yield Row("market, resident", "MiB", held["market"], beside=ray, target=Target("at most", 250, 150), problem=problem)
+    yield Row(
+        "market, resident", "MiB", held["market"], beside=ray, target=Target("at most", 250, 150), problem=problem
+    )
     yield Row("node without its engine, resident", "MiB", held["daemon"], beside=ray,
               target=Target("at most", 250, 120), problem=problem)  # fmt: skip
     yield Row("node's engine: Ray, agent, two warm workers", "MiB", engine, beside=ray,

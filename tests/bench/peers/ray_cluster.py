@@ -30,7 +30,9 @@ class Runner:
 
     def run(self) -> int:
         """The command's exit code."""
-        return subprocess.run(COMMAND, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False).returncode
+        return subprocess.run(
+            COMMAND, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
+        ).returncode
 
 
 def main(what: str) -> dict[str, Any]:

@@ -19,7 +19,9 @@ def main() -> dict[str, float]:
     started = time.perf_counter()
 
     def first() -> int:
-        return subprocess.run(COMMAND, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False).returncode
+        return subprocess.run(
+            COMMAND, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
+        ).returncode
 
     assert ray.get(ray.remote(first).remote(), timeout=60) == 0
     ended = time.perf_counter()

@@ -6,7 +6,9 @@ from pathlib import Path
 LINKS = [
     word
     for name in ("/bin", "/lib", "/lib64")
-    for word in (("--symlink", str(Path(name).readlink()), name) if Path(name).is_symlink() else ("--ro-bind-try", name, name))
+    for word in (
+        ("--symlink", str(Path(name).readlink()), name) if Path(name).is_symlink() else ("--ro-bind-try", name, name)
+    )
 ]
 COMMAND = [
     "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
