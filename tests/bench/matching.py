@@ -60,7 +60,7 @@ def measure() -> Iterator[Row]:
         others = (beside("every bid against every offer", plain), beside("SQLite, indexed", queried))
         served = 1 - len(book.bids) / len(bids)
         yield measured(f"bids matched, {size:,} open offers", "/s", rates, beside=others, target=target,
-                       note=f"{served:.0%} of the bids served; with the book's upkeep, the others only look up")  # fmt: skip
+                       note=f"{served:.0%} served; with the book's upkeep, the others only look up")  # fmt: skip
 
 
 def _query(base: sqlite3.Connection, bid: StandingBid) -> object:
