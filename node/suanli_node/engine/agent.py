@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from suanli_node.engine.devices import Devices
 from suanli_node.engine.environment import empty_name
 from suanli_node.engine.namespace import ENVIRONMENTS, PYTHON
 from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
@@ -27,11 +28,12 @@ from suanli_protocol.errors import NotFoundError
 NAME, NAMESPACE = "agent", "suanli"
 
 
-def supervise_run(runs: str, lease_id: str, agent: Any) -> None:
+def supervise_run(runs: str, lease_id: str, agent: Any, devices: Devices) -> None:
     """The Ray task of one run."""
     folder = RunFolder.under(Path(runs), lease_id)
     environment = ENVIRONMENTS / (folder.spec().environment or empty_name())
-    supervise(folder, environment, Bubblewrap(PYTHON), lambda: agent.changed.remote(lease_id))
+    given = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    supervise(folder, environment, Bubblewrap(PYTHON), lambda: agent.changed.remote(lease_id), devices.of(given))
 
 
 def ready() -> bool:
@@ -43,8 +45,8 @@ def ready() -> bool:
 class Agent:
     """Owns the runs under one folder. Its methods are Ray calls; all are short but `wait`."""
 
-    def __init__(self, runs: str) -> None:
-        self._runs = Path(runs)
+    def __init__(self, runs: str, devices: Devices) -> None:
+        self._runs, self._devices = Path(runs), devices
         self._changes: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._following: set[asyncio.Task[None]] = set()
         self._task = ray.remote(max_retries=0)(supervise_run)
@@ -61,8 +63,11 @@ class Agent:
         folder.write_spec(spec)
         faults.reach("agent.run.recorded")
         reference = self._task.options(
-            num_cpus=spec.cpus_milli / 1000, memory=spec.memory_mib * MIB, name=f"run {spec.lease_id}"
-        ).remote(str(self._runs), spec.lease_id, ray.get_runtime_context().current_actor)
+            num_cpus=spec.cpus_milli / 1000,
+            memory=spec.memory_mib * MIB,
+            num_gpus=spec.accelerators,
+            name=f"run {spec.lease_id}",
+        ).remote(str(self._runs), spec.lease_id, ray.get_runtime_context().current_actor, self._devices)
         faults.reach("agent.run.submitted")
         following = asyncio.create_task(self._follow(folder, spec, reference))
         self._following.add(following)

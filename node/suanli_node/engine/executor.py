@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import psutil
 
+from suanli_node.engine.devices import NO_DEVICES, Devices
 from suanli_node.engine.environment import EnvironmentStore
 from suanli_node.engine.host_link import HostLink
 from suanli_node.engine.namespace import StateFolder
@@ -42,6 +43,7 @@ class HostCapacity:
 
     cpus_milli: int
     memory_mib: int
+    devices: Devices = NO_DEVICES
 
 
 class Executor:
@@ -251,4 +253,5 @@ def host_command(state: StateFolder, capacity: HostCapacity, mask: tuple[Path, .
     return [
         sys.executable, "-I", "-m", "suanli_node.engine.ray_host", "--state", str(state.path), "--keep", str(lock),
         "--cpus-milli", str(capacity.cpus_milli), "--memory-mib", str(capacity.memory_mib), *masks,
+        *capacity.devices.words(),
     ]  # fmt: skip

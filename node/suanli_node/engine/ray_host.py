@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from suanli_node.engine.devices import Devices
 from suanli_node.engine.namespace import RAY, RUNS, StateFolder, enter
 from suanli_node.sandbox.process_tree import children
 from suanli_protocol.errors import ExecutionError, SuanliError
@@ -33,7 +34,7 @@ Handler = Callable[..., Awaitable[Any]]
 class RayHost:
     """Answers calls by way of the agent."""
 
-    def __init__(self, state: StateFolder, facts: dict[str, Any]) -> None:
+    def __init__(self, state: StateFolder, facts: dict[str, Any], devices: Devices) -> None:
         import ray
 
         from suanli_node.engine import agent
@@ -45,7 +46,7 @@ class RayHost:
                 name=agent.NAME, namespace=agent.NAMESPACE, lifetime="detached", get_if_exists=True,
                 num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000,
             )
-            .remote(str(RUNS))
+            .remote(str(RUNS), devices)
         )  # fmt: skip
         self._ready = ray.remote(max_retries=0)(agent.ready)
         self._calls: dict[str, Handler] = {
@@ -142,7 +143,7 @@ async def _result(reference: Any) -> Any:
     return await reference
 
 
-def start_ray(cpus: int, memory_mib: int) -> None:
+def start_ray(cpus: int, memory_mib: int, accelerators: int) -> None:
     """A Ray head on `lo` alone, without dashboard, statistics or memory monitor (limits are the sandbox's)."""
     home = RAY / "home"
     home.mkdir(mode=0o700, exist_ok=True)
@@ -158,6 +159,7 @@ def start_ray(cpus: int, memory_mib: int) -> None:
 
     ray.init(
         num_cpus=cpus,
+        num_gpus=accelerators,
         _memory=memory_mib * 2**20,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
@@ -174,6 +176,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--cpus-milli", type=int, required=True)
     parser.add_argument("--memory-mib", type=int, required=True)
+    parser.add_argument("--accelerator", action="append", default=[])
+    parser.add_argument("--shared-device", action="append", default=[])
     parser.add_argument("--mask", type=Path, action="append", default=[])
     parser.add_argument("--keep", type=int, required=True, help="descriptor of the lock, not to be inherited")
     options = parser.parse_args(arguments)
@@ -183,8 +187,15 @@ def main(arguments: list[str] | None = None) -> None:
     state = StateFolder(options.state)
     enter(state, options.mask)
     cpus = -(-options.cpus_milli // 1000)
-    start_ray(cpus, options.memory_mib)
-    host = RayHost(state, {"cpus_milli": options.cpus_milli, "memory_mib": options.memory_mib, "sandbox": "B"})
+    devices = Devices(tuple(options.accelerator), tuple(options.shared_device))
+    start_ray(cpus, options.memory_mib, len(devices.accelerators))
+    facts = {
+        "cpus_milli": options.cpus_milli,
+        "memory_mib": options.memory_mib,
+        "accelerators": len(devices.accelerators),
+        "sandbox": "B",
+    }
+    host = RayHost(state, facts, devices)
     host.warm_up(cpus)
     asyncio.run(host.serve())
 

@@ -58,6 +58,7 @@ class RunSpec:
     seconds: int = 3600  # SIGTERM after so long, SIGKILL after the grace
     start_seconds: int = 60  # to be placed and started
     processes: int = 256  # processes and threads
+    accelerators: int = 0  # whole ones
     log_bytes: int = 64 * 2**20
     preface: str = ""  # what preparing it printed; stands first in the log
 
@@ -79,6 +80,8 @@ class RunSpec:
         for name in limits:
             if not 0 < getattr(self, name) < 2**53:
                 raise _bad(f"{name} must be positive")
+        if not 0 <= self.accelerators < 2**16:
+            raise _bad("accelerators must not be negative")
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

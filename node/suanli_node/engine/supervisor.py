@@ -37,12 +37,17 @@ NOTICE_S = 0.02  # listeners hear of new log bytes at most this often
 Notify = Callable[[], None]
 
 
-def supervise(folder: RunFolder, environment: Path, sandbox: Sandbox, notify: Notify) -> None:
-    """Run what the folder's spec asks for; its state is final when this returns, however that comes about."""
+def supervise(
+    folder: RunFolder, environment: Path, sandbox: Sandbox, notify: Notify, devices: tuple[str, ...] = ()
+) -> None:
+    """Run what the folder's spec asks for; its state is final when this returns, however that comes about.
+
+    `devices`: the nodes of the accelerators that it was given.
+    """
     spec = folder.spec()
     log = LogWriter(folder.log, limit=spec.log_bytes)
     try:
-        status = _Supervision(folder, spec, log, sandbox, notify).run(environment)
+        status = _Supervision(folder, spec, log, sandbox, notify).run(environment, devices)
     except SuanliError as error:
         log.append(Source.NODE, f"{error.detail}\n".encode(), _now_ms())
         status = ended(RunStatus(spec.lease_id), Reason.SANDBOX_FAILED, error.detail)
@@ -69,13 +74,13 @@ class _Supervision:
         self._next_look = self._next_sample = self._next_disk = self._next_notice = 0.0
         self._look_s = FIRST_LOOK_S
 
-    def run(self, environment: Path) -> RunStatus:
+    def run(self, environment: Path, devices: tuple[str, ...]) -> RunStatus:
         """Start, watch, and reap the job."""
         if self._spec.preface:
             self._log.append(Source.SETUP, self._spec.preface.encode(), _now_ms())
         if (reason := self._folder.stop_reason()) is not None:
             return ended(self._status, Reason.STOPPED, reason)
-        prisoner = self._sandbox.start(cell_of(self._spec, self._folder, environment))
+        prisoner = self._sandbox.start(cell_of(self._spec, self._folder, environment, devices))
         faults.reach("worker.child.started")
         self._begin = time.monotonic()
         self._status = replace(self._status, phase=RunPhase.RUNNING, started_at=int(time.time()))
@@ -226,7 +231,7 @@ def verdict_of(ending: Ending, spec: RunSpec) -> tuple[Reason, str]:
     return Reason.EXIT_NONZERO, f"exit code {ending.exit_code}"
 
 
-def cell_of(spec: RunSpec, folder: RunFolder, environment: Path) -> Cell:
+def cell_of(spec: RunSpec, folder: RunFolder, environment: Path, devices: tuple[str, ...] = ()) -> Cell:
     """What a spec asks for, as a sandbox understands it."""
     command = ("/bin/sh", "-c", spec.shell) if spec.shell else ("/bin/sh", "-c", 'exec "$@"', "sh", *spec.argv)
     return Cell(
@@ -242,6 +247,7 @@ def cell_of(spec: RunSpec, folder: RunFolder, environment: Path) -> Cell:
         scratch_mib=max(16, spec.memory_mib // 2),
         file_mib=spec.disk_mib,
         processes=spec.processes,
+        devices=devices,
     )
 
 

@@ -176,7 +176,8 @@ class _Start:
             prisoner = BubblewrapPrisoner(process, status, stdout, stderr, init, group)
         except (OSError, ValueError) as error:
             if init:
-                os.kill(init, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(init, signal.SIGKILL)
             process.kill()
             process.wait()
             group.remove()
@@ -200,11 +201,12 @@ class _Start:
         limits = {
             resource.RLIMIT_NOFILE: _OPEN_FILES,
             resource.RLIMIT_FSIZE: cell.file_mib * MIB,
-            resource.RLIMIT_AS: max(4 * cell.memory_mib * MIB, cell.memory_mib * MIB + _ADDRESS_SPACE_SLACK),
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_MEMLOCK: 64 * 1024,
             resource.RLIMIT_MSGQUEUE: 0,
         }
+        if not cell.devices:  # a driver reserves more addresses than there is memory
+            limits[resource.RLIMIT_AS] = max(4 * cell.memory_mib * MIB, cell.memory_mib * MIB + _ADDRESS_SPACE_SLACK)
         if self._user is not None:
             limits[resource.RLIMIT_NPROC] = hard_processes(hard_processes(cell.processes))  # above the group's limit
         return limits
@@ -231,6 +233,7 @@ class _Start:
             *self._text_file("/etc/hosts", _HOSTS), *self._python_mounts(),
             "--proc", "/proc", "--dev", "/dev", "--size", scratch, "--perms", "1777", "--tmpfs", "/dev/shm",  # noqa: S108 (inside)
             "--size", scratch, "--perms", "1777", "--tmpfs", "/tmp",  # noqa: S108 (inside)
+            *(word for path in cell.devices for word in ("--dev-bind", path, path)),
             "--bind", str(cell.work), "/work", "--ro-bind", str(cell.inputs), "/in", "--bind", str(cell.out), "/out",
             "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/work", "--clearenv",
         ]  # fmt: skip

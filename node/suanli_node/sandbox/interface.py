@@ -32,6 +32,7 @@ class Cell:
     scratch_mib: int  # of /tmp and of /dev/shm each
     file_mib: int  # the largest single file
     processes: int
+    devices: tuple[str, ...] = ()  # device nodes of leased accelerators, to be opened at their own paths
 
 
 @dataclass(frozen=True)

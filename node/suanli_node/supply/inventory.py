@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from suanli_node.sandbox.cgroup import own_groups
+from suanli_node.supply.accelerators import Accelerator, find_accelerators
 from suanli_protocol.errors import ConfigurationError
 
 MIB = 2**20
@@ -28,6 +29,7 @@ class Inventory:
     os: str
     cpu_model: str
     python: str  # "3.11": the version that jobs get
+    accelerators: tuple[Accelerator, ...] = ()
 
 
 def take_inventory(state: Path) -> Inventory:
@@ -40,11 +42,17 @@ def take_inventory(state: Path) -> Inventory:
         os=os_name(),
         cpu_model=cpu_model(),
         python=".".join(platform.python_version_tuple()[:2]),
+        accelerators=find_accelerators(),
     )
 
 
 def limited(
-    inventory: Inventory, *, cpus_milli: int | None = None, memory_mib: int | None = None, disk_mib: int | None = None
+    inventory: Inventory,
+    *,
+    cpus_milli: int | None = None,
+    memory_mib: int | None = None,
+    disk_mib: int | None = None,
+    accelerators: int | None = None,
 ) -> Inventory:
     """The inventory within what the operator gives away; ConfigurationError for more than there is."""
     return replace(
@@ -52,6 +60,7 @@ def limited(
         cpus_milli=_within("cpus_milli", cpus_milli, inventory.cpus_milli),
         memory_mib=_within("memory_mib", memory_mib, inventory.memory_mib),
         disk_mib=_within("disk_mib", disk_mib, inventory.disk_mib),
+        accelerators=_some(inventory.accelerators, accelerators),
     )
 
 
@@ -61,6 +70,16 @@ def _within(name: str, wanted: int | None, here: int) -> int:
     if not 0 < wanted <= here:
         raise ConfigurationError(f"{name}: {wanted} is asked for, the machine has {here}", hint="offer less")
     return wanted
+
+
+def _some(here: tuple[Accelerator, ...], wanted: int | None) -> tuple[Accelerator, ...]:
+    """The first so many accelerators; none is a choice too."""
+    if wanted is not None and not 0 <= wanted <= len(here):
+        raise ConfigurationError(
+            f"accelerators: {wanted} are asked for, {len(here)} were found",
+            hint="offer less, or see what `nvidia-smi` and /dev/nvidia* say",
+        )
+    return here[:wanted]
 
 
 def cpu_quota_milli() -> int:
