@@ -70,7 +70,9 @@ def address(path: Path) -> str:
 
 
 def read_password(path: Path) -> str:
-    """The first line of a password file that only its owner, this user, can read."""
+    """The first line of a password file that only its owner, this user, can read; or a credential by its path."""
+    if path == system_credential(path.name):
+        return system_password(path.name) or ""
     text = _read_private(path, "password file")
     try:
         password = text.decode().split("\n", 1)[0].removesuffix("\r")

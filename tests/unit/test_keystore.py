@@ -142,3 +142,18 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(path, 12345, 12345)
     with pytest.raises(UnusableKeyError, match="another user"):
         read_password(path)
+
+
+def test_a_password_file_may_be_what_the_service_manager_hands_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "suanli-password"
+    path.write_text("open sesame\n")
+    path.chmod(0o440)  # as systemd leaves it: root's, opened to the service by an access list
+    with pytest.raises(UnusableKeyError, match="can be read by others"):
+        keystore.read_password(path)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert keystore.read_password(path) == "open sesame"
+    path.chmod(0o444)
+    with pytest.raises(UnusableKeyError, match="keeps from all others"):
+        keystore.read_password(path)
