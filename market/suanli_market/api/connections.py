@@ -7,6 +7,7 @@ import asyncio
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_TIMEOUT_S = 15.0
+HEAD_BYTES_MAX = 64 * 1024
 
 
 class Connection(HttpToolsProtocol):
@@ -16,6 +17,7 @@ class Connection(HttpToolsProtocol):
     """
 
     _head_due: asyncio.TimerHandle | None = None
+    _head_bytes = 0  # of a head that is not whole yet
     _unanswered: tuple[RequestResponseCycle, ...] = ()  # in the order in which they came
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -34,6 +36,18 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes are here; a head that grows without an end is closed, it would fill the memory."""
+        was_due = self._head_due
+        super().data_received(data)
+        if self._head_due is None:
+            self._head_bytes = 0
+        elif was_due is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._forget_head()
+                self.transport.abort()
 
     def on_message_begin(self) -> None:
         """The first byte of a head is here."""
