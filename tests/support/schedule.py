@@ -21,6 +21,8 @@ SECONDS = {  # measured on two cores with three workers; a file that is not name
     "tests/e2e/test_audit.py": 35,
     "tests/contract/test_bytecode.py": 33,
     "tests/e2e/test_hardhat_node.py": 25,
+    "tests/e2e/test_accelerators.py": 25,
+    "tests/e2e/test_behind_proxy.py": 24,
     "tests/e2e/market/test_market_papers.py": 16,
     "tests/unit/test_client_jobfile.py": 15,
     "tests/e2e/market/test_market_opening.py": 12,
