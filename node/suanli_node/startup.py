@@ -33,7 +33,6 @@ from suanli_node.leases.desk import LeaseDesk
 from suanli_node.leases.ending import ending_of
 from suanli_node.leases.hands import Hands
 from suanli_node.leases.ledger import Ledger
-from suanli_node.leases.record import stored_leases
 from suanli_node.leases.services import Services
 from suanli_node.leases.workshop import Workshop
 from suanli_node.outbox import Outbox, OutboxEscrow
@@ -95,6 +94,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
     with Chain(settings.chain) as chain, MarketClient(settings.market, signer=signer) as market:
         outbox = Outbox(chain, signer, state.outbox, state.gas)
         escrow = OutboxEscrow(chain, settings.escrow, outbox)
+        has_sold = state.identity.exists()
         acquaintance = Acquaintance(settings, state, chain, signer)
         identity = persist(acquaintance.made, halt, "meeting the market")
         terms = persist(lambda: terms_of(settings, escrow), halt, "reading the token")
@@ -112,7 +112,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
             prepare=prepare,
         )  # fmt: skip
         publisher.sell(read_mode(state) is Mode.SELLING)
-        offer = first_offer(publisher, prepare, halt, has_leases=any(stored_leases(state.leases)))
+        offer = first_offer(publisher, prepare, halt, has_sold=has_sold)
         environments = EnvironmentStore(EngineFolder(state.executor).environments, index)
         workshop = Workshop(executor, environments, blob_bytes_max=Connections.read(state).blob_bytes_max)
         reports = Background(1, "reports")
@@ -204,12 +204,12 @@ class Acquaintance:
             check_skew(market_skew_s(lambda: market.info().time), self._window, "the market's")
 
 
-def first_offer(publisher: Publisher, prepare: Callable[[], None], halt: threading.Event, *, has_leases: bool) -> bytes:
-    """The id of the first offer; empty if none is to be published, or none can be while leases wait for this node."""
+def first_offer(publisher: Publisher, prepare: Callable[[], None], halt: threading.Event, *, has_sold: bool) -> bytes:
+    """The id of the first offer; empty if none is to be published, or none can be yet by a node that may have leases."""
     if not publisher.selling:
         log.info("nothing is sold; `suanli-node resume` sells again")
         return b""
-    if not has_leases:
+    if not has_sold:
         persist(prepare, halt, "funding the bond")
         return persist(publisher.publish, halt, "publishing the offer").id
     try:
