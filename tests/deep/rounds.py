@@ -13,8 +13,8 @@ from deep.world import Deep
 
 STRIKE_S = 20.0  # a point that no process has come to by then is given up
 FINISH_S = 240.0
-PAUSE_S = 6.0  # between two deaths of a role, at most
-BLOW_S = 8.0  # between two blows to chain or engine, at most
+PAUSE_S = 4.0  # between two deaths of a role, at most
+BLOW_S = 5.0  # between two blows to chain or engine, at most
 BLOWS = {"reorganise": 6, "anvil": 3, "engine": 1}
 
 
