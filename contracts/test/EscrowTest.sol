@@ -251,7 +251,7 @@ abstract contract EscrowTest {
             bid.arbiter,
             bid.guard,
             deal.rate,
-            bid.budget,
+            0,
             uint32(maxSeconds),
             offer.minSeconds,
             bid.window,
@@ -329,6 +329,50 @@ abstract contract EscrowTest {
         uint256 clock = block.timestamp < end ? block.timestamp : end;
         uint256 rest = Progress.unwrap(deal.progress) >> 160 << 160;
         deal.progress = Progress.wrap(rest | clock << 24 | 1 << 16 | (byConsumerSide ? 1 << 8 : 0));
+    }
+
+    function claimAs(address sender, Deal memory deal, uint96 amount, uint8 kind) internal {
+        VM.prank(sender);
+        escrow.claim(deal.lease, deal.clauses, deal.progress, amount, kind, EVIDENCE);
+    }
+
+    /// @dev What the progress must be after a claim now.
+    function markClaimed(Deal memory deal, uint96 amount, uint8 kind) internal view {
+        uint256 word = Progress.unwrap(deal.progress);
+        uint256 kept = word >> 160 << 160 | word & 1 << 8;
+        deal.progress = Progress.wrap(kept | uint256(amount) << 64 | block.timestamp << 24 | 2 << 16 | uint256(kind) << 9);
+    }
+
+    function disputeAs(address sender, Deal memory deal) internal {
+        VM.prank(sender);
+        escrow.dispute(deal.lease, deal.clauses, deal.progress);
+    }
+
+    /// @dev What the progress must be after a dispute now.
+    function markDisputed(Deal memory deal) internal view {
+        uint256 word = Progress.unwrap(deal.progress);
+        uint256 kept = word >> 64 << 64 | word & 0xff00;
+        deal.progress = Progress.wrap(kept | block.timestamp << 24 | 3 << 16);
+    }
+
+    function resolveAs(address sender, Deal memory deal, uint96 award, uint96 slash, Signature memory arbiter) internal {
+        VM.prank(sender);
+        escrow.resolve(deal.lease, deal.clauses, deal.progress, award, slash, EVIDENCE, arbiter);
+    }
+
+    function finalizeAs(address sender, Deal memory deal) internal {
+        VM.prank(sender);
+        escrow.finalize(deal.lease, deal.clauses, deal.progress);
+    }
+
+    function reclaimAs(address sender, Deal memory deal) internal {
+        VM.prank(sender);
+        escrow.reclaim(deal.lease, deal.clauses, deal.progress);
+    }
+
+    /// @dev What the seat of a lease holds that ended with `paid` so that another attempt may follow.
+    function reopenable(Deal memory deal, uint256 paid) internal pure returns (bytes32) {
+        return keccak256(abi.encode(deal.lease.clauses, uint8(4), uint96(paid + fee(deal, paid))));
     }
 
     function releaseAs(address sender, Deal memory deal) internal {

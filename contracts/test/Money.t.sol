@@ -147,14 +147,14 @@ contract MoneyTest is EscrowTest {
         escrow.bump(consumer);
         VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_NotAuthorized.selector, stranger, consumer));
         VM.prank(stranger);
-        escrow.cancel(consumer, bytes32(0), 0);
+        escrow.cancel(consumer, bytes32(0), 0, "");
 
         VM.prank(consumer);
         escrow.link(consumer, stranger, NONE);
         VM.prank(stranger);
         escrow.bump(consumer);
         VM.prank(stranger);
-        escrow.cancel(consumer, bytes32(0), 0);
+        escrow.cancel(consumer, bytes32(0), 0, "");
         (, uint32 counter,) = escrow.accountOf(consumer);
         assertEq(counter, 1, "the owner may");
     }
@@ -164,7 +164,7 @@ contract MoneyTest is EscrowTest {
         bytes32 key = deal.lease.seatKey;
         VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_SeatTaken.selector, key));
         VM.prank(consumer);
-        escrow.cancel(consumer, deal.bid.seat, 0);
+        escrow.cancel(consumer, deal.bid.seat, 0, "");
     }
 
     /* TOKENS THAT BREAK THE ASSUMPTIONS */

@@ -104,8 +104,8 @@ contract OpenTest is EscrowTest {
         deal.bid.count = 0;
         assertRefused(deal, Refusal.Unsupported, "count 0");
         deal = aDeal();
-        deal.bid.attempts = 2;
-        assertRefused(deal, Refusal.Unsupported, "attempts");
+        deal.bid.attempts = 0;
+        assertRefused(deal, Refusal.Attempts, "attempts");
         deal = aDeal();
         deal.bid.gang = true;
         assertRefused(deal, Refusal.Unsupported, "gang");
@@ -115,7 +115,7 @@ contract OpenTest is EscrowTest {
         assertEq(uint256(openAs(market, opening)), uint256(Refusal.Unsupported), "index");
         opening.fills[0].index = 0;
         opening.fills[0].previous = hex"00";
-        assertEq(uint256(openAs(market, opening)), uint256(Refusal.Unsupported), "previous attempt");
+        assertEq(uint256(openAs(market, opening)), uint256(Refusal.SeatTaken), "previous attempt");
         opening.fills = new Fill[](0);
         assertEq(uint256(openAs(market, opening)), uint256(Refusal.Unsupported), "no fill at all");
 
@@ -298,7 +298,7 @@ contract OpenTest is EscrowTest {
     function test_cancelledSeatOpensNothing() public {
         Deal memory deal = aDeal();
         VM.prank(consumer);
-        escrow.cancel(consumer, deal.bid.seat, 0);
+        escrow.cancel(consumer, deal.bid.seat, 0, "");
         assertRefused(deal, Refusal.SeatTaken, "cancelled");
     }
 

@@ -22,8 +22,8 @@ contract WaysTest is EscrowTest {
         assertRefused(deal, Refusal.None, "opens");
     }
 
-    function assertClosed(Deal memory deal) private view {
-        assertTrue(escrow.seatOf(deal.lease.seatKey) == bytes32(uint256(1)), "tombstone");
+    function assertClosed(Deal memory deal, bytes32 seat) private view {
+        assertTrue(escrow.seatOf(deal.lease.seatKey) == seat, "the seat");
         assertEq(used(provider), 0, "capacity is free");
         assertEq(free(consumer) + free(provider) + free(market), token.balanceOf(address(escrow)), "all money is free");
     }
@@ -34,7 +34,7 @@ contract WaysTest is EscrowTest {
         Deal memory deal = anyLease(seed);
         uint256 amount = bound(share, 0, deal.lease.price);
         assertEq(uint256(settleOne(deal, uint96(amount), failed ? 2 : 1)), uint256(Refusal.None), "settles");
-        assertClosed(deal);
+        assertClosed(deal, failed ? reopenable(deal, amount) : bytes32(uint256(1)));
         assertEq(free(provider), FUNDS + amount, "payout");
         assertEq(free(market), fee(deal, amount), "fee");
         assertEq(free(consumer), FUNDS - amount - fee(deal, amount), "refund");
@@ -50,7 +50,7 @@ contract WaysTest is EscrowTest {
             );
         }
         uint256 penalty = wayOut(deal, way, uint96(paid));
-        assertClosed(deal);
+        assertClosed(deal, reopenable(deal, paid));
         assertEq(free(provider), FUNDS + paid - penalty, "payout");
         assertEq(free(market), fee(deal, paid), "the fee of the whole, not of the steps");
         assertEq(free(consumer), FUNDS - paid - fee(deal, paid) + penalty, "refund");
@@ -83,7 +83,7 @@ contract WaysTest is EscrowTest {
         releaseAs(provider, deal);
         assertEq(free(provider), FUNDS - 10_100, "the whole bond");
         assertEq(free(consumer), FUNDS + 10_100, "to the consumer");
-        assertClosed(deal);
+        assertClosed(deal, reopenable(deal, 0));
     }
 
     /* SETTLE */
@@ -183,7 +183,7 @@ contract WaysTest is EscrowTest {
         markStopped(deal, true);
         assertEq(uint256(settleOne(deal, 500, 0)), uint256(Refusal.None), "interim in phase 1");
         assertEq(uint256(settleOne(deal, deal.lease.price, 1)), uint256(Refusal.None), "both agreed to more");
-        assertClosed(deal);
+        assertClosed(deal, bytes32(uint256(1)));
     }
 
     /* STOP */
@@ -236,7 +236,7 @@ contract WaysTest is EscrowTest {
         stopAs(cold, last);
         markStopped(last, true);
         releaseAs(provider, last);
-        assertClosed(last);
+        assertClosed(last, reopenable(last, 0));
     }
 
     function test_ownersStopForTheirSide() public {
@@ -247,7 +247,7 @@ contract WaysTest is EscrowTest {
         stopAs(cold, deal);
         markStopped(deal, false);
         releaseAs(cold, deal);
-        assertClosed(deal);
+        assertClosed(deal, reopenable(deal, 0));
         assertEq(free(consumer), FUNDS + 1683, "stopped by the provider's side: the penalty is due");
     }
 
@@ -266,7 +266,7 @@ contract WaysTest is EscrowTest {
         VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_NotAuthorized.selector, market, provider));
         releaseAs(market, deal);
         releaseAs(provider, deal);
-        bytes32 closed = bytes32(uint256(1));
+        bytes32 closed = reopenable(deal, 0);
         VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_UnknownLease.selector, deal.id, closed));
         releaseAs(provider, deal);
         VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_UnknownLease.selector, deal.id, closed));

@@ -227,7 +227,7 @@ class Deal:
         bid, offer = self.bid, self.offer
         return (
             self.ledger.struct_hash("Bid", BID_FIELDS, bid), self.ledger.struct_hash("Offer", OFFER_FIELDS, offer),
-            bid["arbiter"], bid["guard"], self.rate, bid["budget"], self.seconds, offer["minSeconds"],
+            bid["arbiter"], bid["guard"], self.rate, 0, self.seconds, offer["minSeconds"],
             bid["window"], 1, bid["attempts"], self.opened_at,
         )  # fmt: skip
 
