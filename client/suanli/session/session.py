@@ -37,6 +37,7 @@ QUEUE_GRACE_S = 30  # between a bid's end and the market's word for it
 CHAIN_GRACE_S = 60  # for the own endpoint to see what the market has seen
 COLLECT_S = 900  # for outputs to come back after the lease's end
 SETTLE_S = 180
+OPEN_STATES = ("open", "stopped", "claimed", "disputed")
 _RANK = (Phase.QUEUED, Phase.LEASED, Phase.STARTING, Phase.RUNNING, Phase.SUCCEEDED)
 
 Goal = Callable[[Record], bool]
@@ -252,7 +253,11 @@ class Session:
     # The lease
 
     def _look_at_lease(self) -> None:
-        view = self._market.lease(wire.from_hex(self.record.lease))
+        try:
+            view = self._market.lease(wire.from_hex(self.record.lease))
+        except NotFoundError:
+            self._look_for_another()
+            return
         agreement = self._agree(view)
         if view.stopped_at is not None and self.record.stopped_at is None:
             self._desk.save(stopped_at=view.stopped_at)
@@ -266,8 +271,24 @@ class Session:
         self._advance(view.phase, view.reason)
         if view.receipt is not None:
             self._close(agreement, view)
-        if view.state in ("settled", "released"):
+        if view.state == "claimed" and not self.record.countersignature:
+            claimed = self._desk.money(int(view.claimed))
+            self._desk.tell_once("claimed", "claimed", f"the provider claimed {claimed} on the chain")
+        if view.state not in OPEN_STATES:
             closing.see_closed(self._desk, agreement, view)
+            if closing.may_go_on(self.record, agreement):
+                self._begin_again("the provider failed; the job waits for another lease within its budget")
+
+    def _look_for_another(self) -> None:
+        """The relay does not know the lease any more: a reorganisation took it, and the bid may have another."""
+        view = self._market.bid(wire.from_hex(self.record.bid_hash))
+        if view.lease != self.record.lease:
+            self._begin_again("the chain was reorganised and took the lease; the job waits for it again")
+
+    def _begin_again(self, why: str) -> None:
+        self.stop_log()
+        handover.begin_again(self._desk, why)
+        self._agreement, self._is_kept = None, False
 
     def _agree(self, view: wire.LeaseView) -> Agreement:
         """The agreement, checked against papers and own bid before anything else is done with it."""
@@ -283,7 +304,7 @@ class Session:
             self.follow_log()
             if self._log is not None:
                 closing.take_receipt(self._desk, agreement, self._log, view.countersignature)
-        elif view.countersignature is None and view.state in ("open", "stopped"):
+        elif view.countersignature is None and view.state in OPEN_STATES:
             closing.countersign(self._desk, agreement)
 
     def _tell_phases(self, events: list[wire.Event]) -> None:
