@@ -19,7 +19,6 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("suanli.commands.run:run", "Run a command or a job file on somebody's machine, for a known price."),
         "quote": ("suanli.commands.offers:quote", "What a job would cost, and where it could run."),
         "offers": ("suanli.commands.offers:offers", "The open offers, or why they do not fit a job."),
-        "take": ("suanli.commands.take:take", "Lease from one node directly, without a market."),
     },
     "Watch": {
         "ps": ("suanli.commands.ps:ps", "Your jobs, and how far their money reaches."),
@@ -34,6 +33,15 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Money": {
         "wallet": ("suanli.commands.wallet:wallet", "Your key and your money on the escrow."),
         "cost": ("suanli.commands.cost:cost", "What your jobs have cost."),
+    },
+    "Without a market": {
+        "take": ("suanli.commands.take:take", "Lease from one node directly."),
+        "stop": ("suanli.commands.ways_out:stop", "End the billable time of a lease, on the chain."),
+        "settle": ("suanli.commands.ways_out:settle", "Submit a receipt that both sides signed."),
+        "dispute": ("suanli.commands.ways_out:dispute", "Challenge what a provider claimed."),
+        "resolve": ("suanli.commands.ways_out:resolve", "Decide a dispute, as its arbiter."),
+        "finalize": ("suanli.commands.ways_out:finalize", "End a claim or dispute whose window is over."),
+        "reclaim": ("suanli.commands.ways_out:reclaim", "Take the deposit back from a provider that vanished."),
     },
     "Proof": {"audit": ("suanli.commands.audit:audit", "Recompute leases from the chain and the signed papers.")},
     "Health": {

@@ -24,7 +24,19 @@ from suanli.jobs.job import Job
 from suanli.jobs.record import Record
 from suanli.jobs.store import Store, resolve
 from suanli.network import Network, window_of
-from suanli.plan import ANYTHING, Draft, Money, Plan, bid_of, draft, limited, no_match, read_choices, settle_limits
+from suanli.plan import (
+    ANYTHING,
+    Draft,
+    Money,
+    Plan,
+    bid_of,
+    draft,
+    life_of,
+    limited,
+    no_match,
+    read_choices,
+    settle_limits,
+)
 from suanli.session import agreement as agreements
 from suanli.session.direct import is_direct
 from suanli.session.moving import Tell
@@ -131,6 +143,11 @@ class Client:
         self.network.check_clock(wanted)
         return self._quote(item, info, wanted, self.network.escrow.account(self.address))
 
+    def judges(self) -> dict[str, str]:
+        """The configured guard, who may stop and dispute for this consumer, and arbiter, as a bid names them."""
+        found = {name: self.config.get(name) for name in ("guard", "arbiter")}
+        return {name: wire.read_address(text, name=name) for name, text in found.items() if text}
+
     @property
     def _has_chain(self) -> bool:
         return all(self.config.get(name) for name in ("chain", "escrow")) and (
@@ -148,7 +165,7 @@ class Client:
     def _quote(self, item: Draft, info: wire.MarketInfo, window: int, account: Any) -> Plan:
         consumer = self.address if account is not None else STRANGER
         counter = account.counter if account is not None else 0
-        bid = bid_of(item, info, consumer=consumer, window=window, document=None, counter=counter)
+        bid = bid_of(item, info, consumer=consumer, window=window, document=None, counter=counter, **self.judges())
         limits = self.limits(item.job, info)
         bid = limited(bid, **limits)
         request = wire.QuoteRequest(bid=wire.paper_to_json(bid), constraints=item.constraints.to_json())
@@ -215,12 +232,14 @@ class Client:
             window=plan.bid.window,
             document=document,
             counter=plan.bid.counter,
+            guard=plan.bid.guard,
+            arbiter=plan.bid.arbiter,
         )
         bid = replace(
             final,
             max_rate=plan.bid.max_rate,
             budget=plan.bid.budget,
-            valid_until=int(time.time()) + plan.job.timeouts.queue,
+            valid_until=int(time.time()) + life_of(plan.job, plan.bid.window),
         )
         if bid.seat != plan.draft.seat or bid.fee_bps != plan.bid.fee_bps:
             raise UsageError("the plan is not this client's")

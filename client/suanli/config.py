@@ -26,6 +26,8 @@ MEANING = {
     "escrow": "the escrow's address on the chain, 0x and 40 hex digits",
     "keystore": "the file of your encrypted key (`suanli wallet new` makes one)",
     "password_file": "a file that only you can read (mode 0600) with the key's password",
+    "arbiter": "the address of who decides your disputes; providers must name the same",
+    "guard": "the address of who may stop and dispute for you while you are away",
 }
 NAMES = tuple(MEANING)
 

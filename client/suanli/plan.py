@@ -36,6 +36,8 @@ from suanli_protocol.traits import Trait
 from suanli_protocol.units import BPS, SECONDS_PER_HOUR, format_money
 
 ANYTHING = 2**95  # a limit that no price reaches, while no limit is known
+GRACE_S = 600  # beside queue, execution and windows, for each further attempt
+LIFE_MAX_S = 29 * 86_400
 UINT96_MAX = 2**96 - 1
 Billing = Literal["capacity", "usage"]
 
@@ -79,6 +81,7 @@ def draft(job: Job, *, pack: bool = True, tell: Tell | None = None) -> Draft:
         python=job.python,
         environments=job.requirements is not None,
         queue_seconds=job.timeouts.queue,
+        retry=job.retry_on,
     )
     return Draft(job, secrets.token_bytes(32), packed, constraints, folder)
 
@@ -247,7 +250,15 @@ def no_match(considered: int, rejections: tuple[wire.Rejection, ...]) -> NoMatch
 
 
 def bid_of(
-    item: Draft, info: wire.MarketInfo, *, consumer: str, window: int, document: JobDocument | None, counter: int
+    item: Draft,
+    info: wire.MarketInfo,
+    *,
+    consumer: str,
+    window: int,
+    document: JobDocument | None,
+    counter: int,
+    guard: str = ZERO_ADDRESS,
+    arbiter: str = ZERO_ADDRESS,
 ) -> Bid:
     """The bid with open limits. `valid_until` is set when it is signed."""
     job = item.job
@@ -259,11 +270,11 @@ def bid_of(
     return Bid(
         consumer=consumer,
         market=info.address,
-        guard=ZERO_ADDRESS,
-        arbiter=ZERO_ADDRESS,
+        guard=guard,
+        arbiter=arbiter,
         seat=item.seat,
         count=1,
-        attempts=1,
+        attempts=job.attempts,
         gang=False,
         need=need,
         needs=int(traits_of(job)),
@@ -274,9 +285,15 @@ def bid_of(
         window=window,
         fee_bps=info.fee_bps,
         documents=documents_digest(digest, item.constraints.digest()),
-        valid_until=int(time.time()) + job.timeouts.queue,
+        valid_until=int(time.time()) + life_of(job, window),
         counter=counter,
     )
+
+
+def life_of(job: Job, window: int) -> int:
+    """How long a bid must live for all its attempts, in seconds: the queue each time, and what a lease may take."""
+    whole = job.timeouts.queue + job.timeouts.execution + 2 * window + GRACE_S
+    return min(LIFE_MAX_S, job.timeouts.queue + (job.attempts - 1) * whole)
 
 
 def limited(bid: Bid, *, max_price: int | None, budget: int | None) -> Bid:

@@ -35,7 +35,9 @@ def plan_direct(client: Client, job: Job, *, window: int | None = None) -> Plan:
     account = network.escrow.account(client.address)
     item = draft(job)
     own = info.model_copy(update={"address": client.address, "fee_bps": 0})
-    bid = bid_of(item, own, consumer=client.address, window=seconds, document=None, counter=account.counter)
+    bid = bid_of(
+        item, own, consumer=client.address, window=seconds, document=None, counter=account.counter, **client.judges()
+    )
     limits = client.limits(job, info)
     bid = limited(bid, **limits)
     views = network.market.offers()

@@ -132,6 +132,7 @@ class Constraints(Document):
     python: Text = ""  # "3.11"; empty: any
     environments: bool = False
     queue_seconds: Whole = 600
+    retry: tuple[Text, ...] = ()  # "interruption": given back or gone; "provider-error": ended by the provider's fault
 
 
 class ArchiveManifest(Document):

@@ -1,4 +1,4 @@
-"""The gate of a service that takes signed requests: who signed, if the signature covers this very request, once and now."""
+"""The gate of a service that takes signed requests: who signed, if the signature covers this very request, and once."""
 
 from __future__ import annotations
 

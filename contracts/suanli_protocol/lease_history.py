@@ -19,7 +19,6 @@ from suanli_protocol.events import (
 )
 from suanli_protocol.lease import BY_CONSUMER_SIDE, Kind, Phase, Progress
 
-CLAIM_KIND_SHIFT = 1  # Progress.flags: the claim's kind above the bit of who stopped
 _OPEN = {Phase.RUNNING: "open", Phase.STOPPED: "stopped", Phase.CLAIMED: "claimed", Phase.DISPUTED: "disputed"}
 
 
@@ -52,10 +51,7 @@ class LeaseHistory:
                 flags = progress.flags | (BY_CONSUMER_SIDE if event.by_consumer_side else 0)
                 return LeaseHistory(replace(progress, clock=event.clock, phase=Phase.STOPPED, flags=flags))
             case Claimed():
-                flags = progress.flags | event.kind << CLAIM_KIND_SHIFT
-                return LeaseHistory(
-                    replace(progress, claimed=event.amount, clock=event.clock, phase=Phase.CLAIMED, flags=flags)
-                )
+                return LeaseHistory(progress.claimed_by(event.amount, event.clock, event.kind))
             case Disputed():
                 return LeaseHistory(replace(progress, clock=event.clock, phase=Phase.DISPUTED))
             case Settled() | Released() | Resolved() | Finalized() | Reclaimed():

@@ -177,10 +177,10 @@ def test_the_progress_is_proven_by_the_word() -> None:
     opened = an_opened_lease()
     agreement = read(opened.view)
     stopped = Progress(clock=builders.NOW + 5, phase=Phase.STOPPED, flags=1)
-    assert progress_of(agreement, lambda _: opened.word(), None) == Progress()
-    assert progress_of(agreement, lambda _: opened.word(stopped), builders.NOW + 5) == stopped
+    assert progress_of(agreement, lambda _: opened.word(), Progress()) == Progress()
+    assert progress_of(agreement, lambda _: opened.word(stopped), stopped) == stopped
     with pytest.raises(IntegrityError):
-        progress_of(agreement, lambda _: opened.word(stopped), builders.NOW + 6)
+        progress_of(agreement, lambda _: opened.word(stopped), replace(stopped, clock=builders.NOW + 6))
 
 
 @pytest.mark.parametrize(

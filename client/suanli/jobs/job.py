@@ -65,6 +65,8 @@ class Job:
     budget: str | None = None
     billing: str = "capacity"
     regions: tuple[str, ...] = ()
+    attempts: int = 1
+    retry_on: tuple[str, ...] = ()  # "interruption", "provider-error"; the job's own failure is never tried again
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Job:

@@ -25,6 +25,8 @@ KEYS = (
     *("name", "workdir", "python", "run", "nodes", "resources", "env", "secrets", "inputs", "outputs", "network"),
     *("timeouts", "max_price", "budget", "billing", "retry", "placement", "verify"),
 )
+RETRY_EVENTS = ("interruption", "provider-error")
+ATTEMPTS_MAX = 10
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _VERSION = re.compile(r"^3\.\d{1,2}$")
 _REGION = re.compile(r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")
@@ -69,6 +71,7 @@ def parse(data: bytes, folder: Path) -> Job:
         budget=_money(values.get("budget"), "budget"),
         billing=_billing(values.get("billing")),
         regions=_regions(placement.get("regions")),
+        **_retry(values),
     )
 
 
@@ -174,18 +177,12 @@ _NEUTRAL: dict[str, Callable[[Any], bool]] = {
     "nodes": lambda value: value == 1 and not isinstance(value, bool),
     "secrets": lambda value: value == [],
     "network": lambda value: value == "none",
-    "retry": lambda value: value in ("none", {}) or (isinstance(value, dict) and _no_retry(value)),
     "verify": lambda value: value in ("none", {}, {"mode": "none"}),
     "resources.gpu": lambda value: value in (0, "0", "none") and not isinstance(value, bool),
     "placement.max_carbon_intensity": lambda _: False,
     "placement.min_reputation": lambda value: value == 0 and not isinstance(value, bool),
 }
-_WANTED = {"nodes": "1", "secrets": "[]", "network": "none", "retry": "none", "verify": "{mode: none}"}
-
-
-def _no_retry(value: Mapping[str, Any]) -> bool:
-    _known(value, ("on", "on_events", "attempts"), "retry.")
-    return value.get("attempts", 1) in (0, 1) and all(not value.get(key) for key in ("on", "on_events"))
+_WANTED = {"nodes": "1", "secrets": "[]", "network": "none", "verify": "{mode: none}"}
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:
@@ -365,6 +362,20 @@ def _billing(value: Any) -> str:
     if value in (None, "capacity", "usage"):
         return value or "capacity"
     raise _bad("billing", f"{value!r} is no mode of billing", "write capacity or usage")
+
+
+def _retry(values: Mapping[str, Any]) -> dict[str, Any]:
+    if values.get("retry") in (None, "none"):
+        return {}
+    section = _section(values, "retry", ("on", "on_events", "attempts"))
+    attempts = section.get("attempts", 2 if section else 1)
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= ATTEMPTS_MAX:
+        raise _bad("retry.attempts", f"{attempts!r} is no number of attempts", f"write 1 to {ATTEMPTS_MAX}")
+    named = _list(section.get("on", section.get("on_events", list(RETRY_EVENTS))), "retry.on")
+    for event in named:
+        if event not in RETRY_EVENTS:
+            raise _bad("retry.on", f"{event!r} is nothing to try again on", "one of " + ", ".join(RETRY_EVENTS))
+    return {"attempts": attempts if named else 1, "retry_on": tuple(named)}
 
 
 def _regions(value: Any) -> tuple[str, ...]:

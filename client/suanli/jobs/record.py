@@ -44,6 +44,7 @@ class Record:
     provider: str = ""
     terms: dict[str, Any] = field(default_factory=dict)  # of the lease: openedAt, seconds, rate, price
     disputed: bool = False  # the provider's claim was challenged, and nobody has judged yet
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # leases of this job that failed, oldest first
     attributes: dict[str, Any] | None = None  # the provider's, as its offer names them
     stopped_at: int | None = None  # the chain's clock of a stop
     event: int = 0  # the last event of the market that was seen

@@ -151,9 +151,11 @@ def _inputs(text: Schema) -> Schema:
 
 
 def _retry() -> Schema:
-    nothing: Schema = {"maxItems": 0, "type": "array"}
-    neutral: dict[str, Schema] = {"on": nothing, "on_events": nothing, "attempts": {"enum": [0, 1]}}
-    return {"description": "Not supported in this version.", "anyOf": [{"const": "none"}, _object("", neutral)]}
+    events: Schema = {"type": "array", "items": {"enum": list(jobfile.RETRY_EVENTS)}}
+    attempts = {"type": "integer", "minimum": 1, "maximum": jobfile.ATTEMPTS_MAX, "default": 2}
+    members: dict[str, Schema] = {"on": events, "on_events": events, "attempts": attempts}
+    words = "Another lease within the budget when the provider failed; the job's own failure is never tried again."
+    return {"description": words, "anyOf": [{"const": "none"}, _object("", members)]}
 
 
 def _placement() -> Schema:

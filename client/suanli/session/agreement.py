@@ -16,7 +16,6 @@ from suanli_protocol.lease import (
     Account,
     Clauses,
     Lease,
-    Phase,
     Progress,
     Refusal,
     ask_up,
@@ -81,7 +80,13 @@ def read_agreement(view: wire.LeaseView, domain: Domain, consumer: str) -> Agree
 def _terms(view: wire.LeaseView, bid: Bid, offer: Offer) -> tuple[Lease, Clauses]:
     try:
         lease, clauses = terms(
-            bid, offer, rate=int(view.rate), index=view.index, attempt=view.attempt, opened_at=view.opened_at
+            bid,
+            offer,
+            rate=int(view.rate),
+            index=view.index,
+            attempt=view.attempt,
+            spent=int(view.spent),
+            opened_at=view.opened_at,
         )
         found = lease_id(lease)
     except (ValueError, OverflowError) as error:
@@ -102,6 +107,9 @@ def check_terms(agreement: Agreement) -> None:
     bid, offer = agreement.bid, agreement.offer
     if same_address(offer.provider, bid.market):
         raise IntegrityError("provider: it is the market itself")
+    judged_by = (bid.consumer, offer.provider, bid.market)
+    if any(same_address(bid.arbiter, party) for party in judged_by):
+        raise IntegrityError("arbiter: it is a party of the lease, or its market")
     rate = agreement.clauses.rate
     rich = Account(free=2**96, counter=bid.counter)  # funds, counters and times are the escrow's to check
     code = refusal(
@@ -155,13 +163,10 @@ def is_closed(agreement: Agreement, read_seat: ReadSeat, paid: int = 0) -> bool:
     return has_ended(agreement.lease, read_seat(agreement.lease.seat_key), (0, paid))
 
 
-def progress_of(agreement: Agreement, read_seat: ReadSeat, stopped_at: int | None) -> Progress:
-    """The progress of the open lease, proven by the escrow's word; IntegrityError if it is in neither state."""
+def progress_of(agreement: Agreement, read_seat: ReadSeat, stated: Progress) -> Progress:
+    """The progress of the open lease, as somebody states it and the escrow's word proves it; IntegrityError if not."""
     word = read_seat(agreement.lease.seat_key)
-    candidates = [Progress()]
-    if stopped_at is not None:
-        candidates += [Progress(clock=stopped_at, phase=Phase.STOPPED, flags=flags) for flags in (0, 1)]
-    for progress in candidates:
+    for progress in (Progress(), stated):
         if word == seat_word(agreement.id, progress):
             return progress
     raise IntegrityError(

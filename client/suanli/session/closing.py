@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from suanli.jobs.record import Record
 from suanli.session import agreement as agreements
 from suanli.session import direct, transfer
 from suanli.session import evidence as evidences
@@ -15,9 +16,9 @@ from suanli.session.outcome import words
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError
-from suanli_protocol.events import Released, Settled
+from suanli_protocol.events import Finalized, Reclaimed, Released, Resolved, Settled
 from suanli_protocol.lease import Kind, fee_down
-from suanli_protocol.reasons import Phase, Reason
+from suanli_protocol.reasons import CONSUMER_FAULT, Phase, Reason
 from suanli_protocol.units import format_bytes, format_duration
 
 LOG_S = 60  # for the log to be complete once there is a receipt
@@ -124,6 +125,8 @@ def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
     faults.reach("client.settlement.seen")
     if mined is not None:
         desk.save(gas=mined.gas_used + _gas_of_opening(desk, view))
+    if agreement.clauses.attempt == agreement.bid.attempts:
+        (desk.folder / "inputs.tar").unlink(missing_ok=True)  # no other lease will need it
     for event in desk.escrow.events_of(mined) if mined is not None else []:
         match event:
             case Settled(lease_id=agreement.id, kind=Kind.DONE | Kind.FAILED):
@@ -131,6 +134,9 @@ def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
                 return
             case Released(lease_id=agreement.id):
                 _released(desk, agreement, event, wire.to_hex(transaction))
+                return
+            case Finalized(lease_id=agreement.id) | Resolved(lease_id=agreement.id) | Reclaimed(lease_id=agreement.id):
+                _ended_alone(desk, event, wire.to_hex(transaction))
                 return
             case _:
                 continue
@@ -154,6 +160,31 @@ def _settled(desk: Desk, event: Settled, transaction: str) -> None:
         fee=str(event.fee),
         transaction=transaction,
     )
+
+
+def _ended_alone(desk: Desk, event: Finalized | Resolved | Reclaimed, transaction: str) -> None:
+    """The lease ended without a receipt of both sides."""
+    paid, fee = desk.money(event.paid), desk.money(event.fee)
+    match event:
+        case Finalized():
+            text = f"the provider's claim stood: {paid} to it, {fee} to the market"
+            reason = desk.record.reason or (Reason.OK if event.kind == Kind.DONE else Reason.WORKER_LOST)
+        case Resolved():
+            text = f"the arbiter decided: {paid} to the provider, {fee} to the market"
+            reason = desk.record.reason or Reason.WORKER_LOST
+        case Reclaimed():
+            text = f"the provider never billed: the deposit is back, and its bond of {desk.money(event.bond)} with it"
+            reason = Reason.WORKER_LOST
+    changes = {"paid": str(event.paid), "fee": str(event.fee), "transaction": transaction, "disputed": False}
+    desk.save(phase=Phase.SETTLED.value, reason=str(reason), **changes)
+    desk.tell("settled", text, paid=str(event.paid), fee=str(event.fee), transaction=transaction)
+
+
+def may_go_on(record: Record, agreement: Agreement) -> bool:
+    """Whether a closed lease leaves the job a further attempt: the provider failed, and the bid allows and lives."""
+    provider_failed = bool(record.reason) and record.reason != Reason.OK and record.reason not in CONSUMER_FAULT
+    left = agreement.bid.attempts - agreement.clauses.attempt
+    return provider_failed and left > 0 and time.time() < agreement.bid.valid_until and not direct.is_direct(record)
 
 
 def _released(desk: Desk, agreement: Agreement, event: Released, transaction: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from suanli.jobs.record import Record
 from suanli.session.agreement import Agreement, is_closed, progress_of
 from suanli.session.desk import Desk
+from suanli.session.handover import stated_progress
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, IntegrityError
 from suanli_protocol.escrow import UNUSED, Fill, Opening, Settlement
@@ -86,7 +87,7 @@ def settle(desk: Desk, agreement: Agreement) -> None:
     if is_closed(agreement, desk.escrow.seat):
         return
     receipt = wire.paper_from_json(Receipt, record.receipt)
-    progress = progress_of(agreement, desk.escrow.seat, record.stopped_at)
+    progress = progress_of(agreement, desk.escrow.seat, stated_progress(desk.market.lease(agreement.id)))
     signatures = (wire.from_hex(record.receipt_signature, size=64), wire.from_hex(record.countersignature, size=64))
     settlement = Settlement(agreement.lease, progress, receipt.amount, receipt.kind, receipt.evidence, *signatures)
     desk.escrow.settle(desk.signer, [settlement])

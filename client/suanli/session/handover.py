@@ -10,7 +10,7 @@ from suanli.session.desk import Desk
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError, SuanliError
-from suanli_protocol.lease import lease_seconds
+from suanli_protocol.lease import Progress, lease_seconds
 from suanli_protocol.messages import Bid
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.units import format_bytes
@@ -43,7 +43,7 @@ def _veto(desk: Desk, agreement: Agreement, breach: IntegrityError) -> None:
     """Stops a lease that breaks the consumer's conditions: nothing was sent, nothing is billable."""
     desk.tell("notice", f"refused before anything was sent: {breach.detail}")
     try:
-        progress = agreements.progress_of(agreement, desk.escrow.seat, None)
+        progress = agreements.progress_of(agreement, desk.escrow.seat, Progress())
         desk.escrow.stop(desk.signer, agreement.lease, agreement.clauses, progress)
     except SuanliError as error:
         breach.hint = f"the lease could not be stopped either: {error.detail}"
@@ -118,7 +118,6 @@ def hand_over(desk: Desk, agreement: Agreement) -> None:
         desk.save(delivered=[*record.delivered, slot])
         faults.reach(f"client.{slot}.recorded")
         sealed.unlink(missing_ok=True)
-    (folder / "inputs.tar").unlink(missing_ok=True)
     total = format_bytes(sum(sizes.values()))
     desk.tell("sent", f"{' and '.join(sizes)} sealed to the provider's key, {total}", sizes=sizes)
 
@@ -129,7 +128,7 @@ def cancel(desk: Desk) -> None:
     agreement = agreements.read_agreement(view, desk.domain, desk.signer.address)
     if view.state != "open":
         return
-    progress = agreements.progress_of(agreement, desk.escrow.seat, view.stopped_at)
+    progress = agreements.progress_of(agreement, desk.escrow.seat, stated_progress(view))
     desk.escrow.stop(desk.signer, agreement.lease, agreement.clauses, progress)
     desk.tell("stopped", "the lease is stopped on the chain: nothing later is billable")
 
@@ -141,7 +140,45 @@ def withdraw(desk: Desk) -> None:
     end_unleased(desk, Phase.CANCELLED, Reason.STOPPED, "the bid was taken back before there was a lease")
 
 
+def stated_progress(view: wire.LeaseView) -> Progress:
+    """The lease's progress in the relay's word, to be proven by the escrow's."""
+    return Progress.unpack(int(view.progress))
+
+
+def begin_again(desk: Desk, why: str) -> None:
+    """The lease is gone or failed, and the job may have another: it waits for one, with everything still to be sent."""
+    record = desk.record
+    for slot in slots_of(record):
+        (desk.folder / f"{slot}.sealed").unlink(missing_ok=True)
+    log = desk.folder / "log.jsonl"
+    if log.exists():
+        log.replace(desk.folder / f"log.{len(record.attempts) + 1}.jsonl")
+    past = {"lease": record.lease, "provider": record.provider, "reason": record.reason, "paid": record.paid or "0"}
+    desk.save(
+        attempts=[*record.attempts, past | {"fee": record.fee or "0"}],
+        lease="",
+        provider="",
+        reason="",
+        detail="",
+        paid="",
+        fee="",
+        number=0,
+        phase=Phase.QUEUED.value,
+        delivered=[],
+        evidence=None,
+        receipt=None,
+        receipt_signature="",
+        countersignature="",
+        stopped_at=None,
+        terms={},
+        disputed=False,
+        transaction="",
+    )
+    desk.tell("again", why, attempt=len(record.attempts) + 1)
+
+
 def end_unleased(desk: Desk, phase: Phase, reason: str, detail: str) -> None:
     """The end of a job that never had a lease."""
     desk.save(phase=phase.value, reason=str(reason), detail=detail)
+    (desk.folder / "inputs.tar").unlink(missing_ok=True)
     desk.tell(phase.value, detail, reason=str(reason))

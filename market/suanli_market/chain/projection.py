@@ -5,6 +5,7 @@ The chain is the authority; rows follow it. All events of a step are applied in 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from suanli_market.leasing.leases import OPEN_STATES, terms_of
 from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import events as chain_events
 from suanli_protocol import wire
+from suanli_protocol.documents import Constraints
 from suanli_protocol.lease import Kind, Previous, Refusal, fee_down, lease_id, terms
 from suanli_protocol.log import ReasonCode
 from suanli_protocol.reasons import Phase, Reason
@@ -202,7 +204,7 @@ class Projection:
             _tell(session, row, "lease.settled", data)
         session.add(row)
         if event.kind == Kind.FAILED:
-            self._retry(session, row, at, step)
+            self._retry(session, row, "provider-error", at, step)
 
     def _stopped(self, session: Session, event: chain_events.Stopped) -> None:
         row = session.get(LeaseRow, wire.to_hex(event.lease_id))
@@ -253,15 +255,16 @@ class Projection:
         self._close_receipt(session, row.id, "refused" if failed else "settled")
         _tell(session, row, f"lease.{row.state}", {"transaction": row.settled_transaction, "paid": row.paid})
         if failed or (isinstance(event, chain_events.Finalized) and event.kind == Kind.FAILED):
-            self._retry(session, row, at, step)
+            self._retry(session, row, "interruption" if failed else "provider-error", at, step)
 
-    def _retry(self, session: Session, row: LeaseRow, at: int, step: Step) -> None:
+    def _retry(self, session: Session, row: LeaseRow, what: str, at: int, step: Step) -> None:
         """The provider failed: while the bid lives and has an attempt left, it waits again at its old place."""
         bid = session.get(BidRow, row.bid) if row.bid is not None else None
         if bid is None or bid.lease != row.id or bid.state != "leased":
             return
         paper = bid_of(bid)
-        if row.attempt >= paper.attempts or at >= paper.valid_until:
+        wanted = what in Constraints.parse(json.loads(bid.constraints)).retry
+        if not wanted or row.attempt >= paper.attempts or at >= paper.valid_until:
             return
         _, clauses = terms_of(session, row)
         previous = Previous(clauses, int(row.paid) + int(row.fee))

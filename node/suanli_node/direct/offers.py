@@ -12,7 +12,7 @@ from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
 from suanli_protocol.lease import Account
-from suanli_protocol.messages import ZERO_ADDRESS
+from suanli_protocol.messages import ZERO_ADDRESS, to_camel
 from suanli_protocol.signing import Domain, Signer
 
 Read = Callable[[], Account]
@@ -45,7 +45,7 @@ class DirectOffers:
         account = self._read_account()
         signed = self._fresh(account.counter)
         body, left = signed.body(), asdict(self._capacity - account.used)
-        free = {wire.to_camel(name): max(0, value) for name, value in left.items()}
+        free = {to_camel(name): max(0, value) for name, value in left.items()}
         view = wire.OfferView(
             id=wire.to_hex(signed.id),
             offer=body.offer,

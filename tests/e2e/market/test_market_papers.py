@@ -184,7 +184,6 @@ def offer_cases() -> list[Any]:
         pytest.param({"bond_bps": 999}, ProtocolError, "bond", id="bond"),
         pytest.param({"max_window": 9}, ProtocolError, "window_too_short", id="window"),
         pytest.param({"market": "0x" + "11" * 20}, ProtocolError, "other_market", id="other market"),
-        pytest.param({"arbiter": "0x" + "11" * 20}, ProtocolError, "arbiter", id="arbiter"),
         pytest.param({"min_seconds": 9, "max_seconds": 8}, ProtocolError, "seconds", id="seconds"),
         pytest.param({"attributes": b"\x07" * 32}, IntegrityError, "attributes", id="attributes"),
         pytest.param({"valid_until": 2**39}, ProtocolError, "validity_too_long", id="validity"),
@@ -242,9 +241,8 @@ def bid_cases() -> list[Any]:
         pytest.param({"fee_bps": 49}, ProtocolError, "fee_rate", id="wrong fee"),
         pytest.param({"window": 9}, ProtocolError, "window_too_short", id="window"),
         pytest.param({"count": 2}, ProtocolError, "unsupported", id="count"),
-        pytest.param({"attempts": 2}, ProtocolError, "unsupported", id="attempts"),
+        pytest.param({"attempts": 0}, ProtocolError, "attempts", id="attempts"),
         pytest.param({"gang": True}, ProtocolError, "unsupported", id="gang"),
-        pytest.param({"arbiter": "0x" + "11" * 20}, ProtocolError, "arbiter", id="arbiter"),
         pytest.param({"market": "0x" + "11" * 20}, ProtocolError, "not_the_market", id="other market"),
         pytest.param({"documents": b"\x01" * 32}, IntegrityError, "constraints", id="documents"),
     ]

@@ -1,0 +1,152 @@
+"""`suanli stop|settle|dispute|reclaim|finalize|resolve`: acting on a lease by oneself, on the chain, with no market."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from suanli.commands.connection import connection_options, open_client
+from suanli.terminal.console import Console, output_options
+
+if TYPE_CHECKING:
+    from suanli.client import Client
+    from suanli_protocol.escrow import Escrow, TxReceipt
+    from suanli_protocol.lease import Clauses, Lease, Progress
+    from suanli_protocol.lease_lookup import FoundLease
+
+LEASE = click.argument("lease", metavar="LEASE")
+
+
+def _terms(found: FoundLease) -> tuple[Lease, Clauses, Progress]:
+    return found.state.lease, found.state.clauses, found.state.progress
+
+
+def _act(console: Console, word: str, change: str, *rest: Any) -> None:
+    """Finds the lease, makes the change, says what the lease is now."""
+    from suanli.lease_actions import act, find
+
+    with open_client(console) as client:
+        client.prepare_key()
+        found = find(client, word)
+        signer = client.signer
+
+        def send(escrow: Escrow, lease: FoundLease) -> TxReceipt:
+            receipt: TxReceipt = getattr(escrow, change)(signer, *_terms(lease), *rest)
+            return receipt
+
+        receipt = act(client, found, change, send)
+        _tell(console, client, found, change, receipt.transaction)
+
+
+def _tell(console: Console, client: Client, found: FoundLease, change: str, transaction: bytes) -> None:
+    from suanli_protocol.lease_lookup import find_lease
+
+    now = find_lease(client.network.escrow, "0x" + found.id.hex())
+    paid = now.history.paid
+    if console.json:
+        facts: dict[str, Any] = {
+            "lease": "0x" + found.id.hex(),
+            "change": change,
+            "state": now.history.state,
+            "paid": str(paid),
+            "transaction": "0x" + transaction.hex(),
+        }
+        console.dump(facts)
+        return
+    token = client.network.escrow.token
+    from suanli_protocol.units import format_money
+
+    console.data(f"the lease is {now.history.state}; {format_money(paid, token.decimals)} {token.symbol} were paid")
+    console.next("suanli audit lease 0x" + found.id.hex())
+
+
+@click.command()
+@LEASE
+@connection_options
+@output_options
+@click.pass_obj
+def stop(console: Console, lease: str) -> None:
+    """End the billable time of a running lease: as its consumer, guard or provider.
+
+    LEASE is a job (its name or id), or a lease's number or id. What was used until now stays to be paid.
+    """
+    _act(console, lease, "stop")
+
+
+@click.command()
+@LEASE
+@connection_options
+@output_options
+@click.pass_obj
+def dispute(console: Console, lease: str) -> None:
+    """Challenge what the provider claimed, within the window: as the consumer or its guard.
+
+    The lease's arbiter then decides. Whoever is wrong pays a tenth of what is disputed; if the arbiter stays silent,
+    half of it is paid.
+    """
+    _act(console, lease, "dispute")
+
+
+@click.command()
+@LEASE
+@connection_options
+@output_options
+@click.pass_obj
+def reclaim(console: Console, lease: str) -> None:
+    """Take the deposit back from a provider that never billed, once end and window are over: anyone may.
+
+    The provider's whole bond comes with it.
+    """
+    _act(console, lease, "reclaim")
+
+
+@click.command()
+@LEASE
+@connection_options
+@output_options
+@click.pass_obj
+def finalize(console: Console, lease: str) -> None:
+    """End a claim whose window is over, or a dispute that nobody judged: anyone may."""
+    _act(console, lease, "finalize")
+
+
+@click.command()
+@LEASE
+@connection_options
+@output_options
+@click.pass_obj
+def settle(console: Console, lease: str) -> None:
+    """Submit the receipt that both sides signed, without the market.
+
+    LEASE is a job of this machine. Its receipt must have been checked and signed (`suanli wait` does).
+    """
+    from suanli import lease_actions
+    from suanli_protocol.errors import NotFoundError
+
+    with open_client(console) as client:
+        record = lease_actions.record_of(client, lease)
+        if record is None:
+            raise NotFoundError(f"{lease} is no job of this machine", hint="suanli ps -a")
+        found = lease_actions.find(client, lease)
+        both = lease_actions.settlement(record, found)
+        signer = client.signer
+        receipt = lease_actions.act(client, found, "settle", lambda escrow, _: escrow.settle(signer, [both]))
+        _tell(console, client, found, "settle", receipt.transaction)
+
+
+@click.command()
+@LEASE
+@click.option("--award", required=True, help="What the provider gets in all, in the currency.")
+@click.option("--slash", default="0", show_default=True, help="What of its bond goes to the consumer.")
+@connection_options
+@output_options
+@click.pass_obj
+def resolve(console: Console, lease: str, award: str, slash: str) -> None:
+    """Decide a dispute: as the arbiter that both papers name."""
+    from suanli_protocol.units import parse_money
+
+    with open_client(console) as client:
+        decimals = client.network.escrow.token.decimals
+    amounts = (parse_money(award, decimals, name="--award"), parse_money(slash, decimals, name="--slash"))
+    _act(console, lease, "resolve", *amounts, bytes(32))

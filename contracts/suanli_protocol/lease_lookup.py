@@ -1,0 +1,98 @@
+"""A lease from the chain alone: the papers in the calldata that opened it, and all that became of it since.
+
+Any party, guard or arbiter can act on a lease with this, and with nobody's permission: no market is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suanli_protocol.errors import IntegrityError, NotFoundError
+from suanli_protocol.escrow import Escrow
+from suanli_protocol.events import Opened
+from suanli_protocol.lease import State, attempt_after, lease_id, terms
+from suanli_protocol.lease_history import LeaseHistory, read_history
+from suanli_protocol.messages import Bid, Offer
+from suanli_protocol.openings import Fill, Opening
+from suanli_protocol.signing import struct_hash
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLease:
+    """A lease with its papers. `state` is proven by the escrow's word, unless the lease is closed."""
+
+    id: bytes
+    number: int  # 0 if it was looked for by its id
+    opened: Opened
+    bid: Bid
+    offer: Offer
+    state: State
+    history: LeaseHistory
+
+
+def find_lease(escrow: Escrow, which: str) -> FoundLease:
+    """The lease of a number, or of an id (0x and at least 8 hex digits of it).
+
+    NotFoundError if there is none or several, IntegrityError if calldata, events and the escrow's word disagree.
+    """
+    head = escrow.chain.block("latest").number
+    number, opened = _opened(escrow, which, head)
+    bid, offer, state = _papers(escrow, opened)
+    history = read_history(escrow, opened.lease_id, opened.block, head)
+    state = State(state.lease, state.clauses, history.progress)
+    if history.closed_by is None and escrow.seat(state.lease.seat_key, block=head) != state.word:
+        raise IntegrityError(
+            "the escrow's word at the seat is not what the lease's events make", hint="ask another chain endpoint"
+        )
+    return FoundLease(opened.lease_id, number, opened, bid, offer, state, history)
+
+
+def _opened(escrow: Escrow, which: str, head: int) -> tuple[int, Opened]:
+    if which.startswith("0x") and len(which) == 66:
+        found = [event for event in _events_about(escrow, which, head) if isinstance(event, Opened)]
+        if found:
+            return 0, found[0]
+    elif which.isdecimal() or (which.startswith("0x") and len(which) >= 10):
+        every = [event for event in escrow.events(0, head) if isinstance(event, Opened)]
+        hits = [
+            (number, event)
+            for number, event in enumerate(every, 1)
+            if which == str(number) or ("0x" + event.lease_id.hex()).startswith(which)
+        ]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            raise NotFoundError(f"{len(hits)} leases begin with {which}", hint="write more of the id")
+    raise NotFoundError(f"there is no lease {which} on this escrow", hint="its number, or 0x and its id")
+
+
+def _events_about(escrow: Escrow, which: str, head: int) -> list[object]:
+    try:
+        return list(escrow.events_of_lease(bytes.fromhex(which[2:]), 0, head))
+    except ValueError:
+        return []
+
+
+def _papers(escrow: Escrow, opened: Opened) -> tuple[Bid, Offer, State]:
+    """The papers and terms of the lease, from the transaction that opened it."""
+    call = escrow.decode_open(escrow.chain.transaction(opened.transaction).data)
+    at = escrow.chain.block(opened.block).timestamp
+    for opening in call.openings:
+        if struct_hash(opening.bid) != opened.bid_hash:
+            continue
+        for fill in opening.fills:
+            state = _state(opening, fill, at)
+            if struct_hash(fill.offer) == opened.offer_hash and lease_id(state.lease) == opened.lease_id:
+                return opening.bid, fill.offer, state
+    raise IntegrityError(
+        f"the transaction 0x{opened.transaction.hex()} does not hold the papers of this lease",
+        hint="it was opened through another contract; its round has them",
+    )
+
+
+def _state(opening: Opening, fill: Fill, at: int) -> State:
+    attempt, spent = attempt_after(fill.previous)
+    lease, clauses = terms(
+        opening.bid, fill.offer, rate=fill.rate, index=fill.index, attempt=attempt, spent=spent, opened_at=at
+    )
+    return State(lease, clauses)
