@@ -1,7 +1,7 @@
 """Lease lives a second on the devnet: opened and settled, one lease a transaction and a hundred.
 
-Papers and receipts are signed before the clock starts; transactions are signed and sent, with the nonces in a row, while
-it runs, and it stops when the last one is mined.
+Papers and receipts are signed before the clock starts; transactions are signed and sent, with the nonces in a row,
+while it runs, and it stops when the last one is mined.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 
 from bench.rows import Row, Target, measured
-from support.builders import CREDIT, a_capacity, a_need
-from support.devnet import start_anvil
-from support.lease_lives import LeaseLives, Live
 from suanli_protocol.escrow import Opening
 from suanli_protocol.events import Opened, RoundCommitted, Settled
 from suanli_protocol.lease import terms
 from suanli_protocol.openings import encode_open, encode_settle
+from support.builders import CREDIT, a_capacity, a_need
+from support.devnet import start_anvil
+from support.lease_lives import LeaseLives, Live
 
 LEASES, BATCH, ROUNDS = 100, 100, 5
 GAS_SINGLE, GAS_BATCH = 400_000, 16_000_000

@@ -20,7 +20,6 @@ from bench.street import Street, a_street
 from suanli.client import Client
 from suanli.jobs.job import Job
 from suanli.jobs.store import Store
-from support.builders import CREDIT
 
 JOBS, WARM, JOB_LIMIT_S, WINDOW = 20, 3, 30, 600
 IN_FLIGHT, WARM_S, RATE_S = 200, 6.0, 24.0

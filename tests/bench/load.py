@@ -1,4 +1,4 @@
-"""Load on an HTTP service: requests that were made before, over many kept connections, with as little work as can be."""
+"""Load on an HTTP service: requests that were made before, over many kept connections, at little cost."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ ANSWER_S = 30.0
 
 def request(path: str, body: bytes) -> bytes:
     """A POST as it goes over the wire."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    lines = (
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def seconds(url: str, requests: Sequence[bytes], connections: int) -> float:

@@ -22,7 +22,8 @@ def measure() -> Iterator[Row]:
         market, daemon = psutil.Process(street.market.pid), psutil.Process(street.node.process.pid)
         held = {"market": resident(market), "daemon": resident(daemon)}
         engine = sum(proportional(one) for one in daemon.children(recursive=True))
-    ray, problem = (), ""
+    ray: tuple[Beside, ...] = ()
+    problem = ""
     try:
         found = run_inside("bench.peers.ray_cluster", "memory", python=str(peers_python()), limit_s=60)
         ray = (Beside("Ray head alone, with dashboard", found["mib"]),)

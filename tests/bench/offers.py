@@ -38,7 +38,7 @@ def measure() -> Iterator[Row]:
     yield measured("offers accepted, verified and durable", "/s", own,
                    beside=(beside("FastAPI + eth-account + SQLModel, a commit each", other),),
                    target=Target("at least", 1_500, 5_000),
-                   note=f"{CONNECTIONS} connections here, {TEXTBOOK_CONNECTIONS} there, where more make it slower.")  # fmt: skip
+                   note=f"{CONNECTIONS} connections here, {TEXTBOOK_CONNECTIONS} there: more lock it up.")  # fmt: skip
 
 
 def rates(url: str, posts: list[bytes], size: int, connections: int) -> list[float]:

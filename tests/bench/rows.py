@@ -1,4 +1,4 @@
-"""What a benchmark says: rows with value, spread, alternatives beside them, the ratio, and the target that they meet."""
+"""What a benchmark says: rows with value, spread, alternatives beside it, the ratio, and the targets that it meets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain Ray, as its users run it: a head with dashboard, the Jobs SDK, a warm actor; run by a Python with `ray[default]`.
+"""Plain Ray, as its users run it: a head with dashboard, the Jobs SDK, a warm actor; needs `ray[default]`.
 
 The command that they run is sandboxed by the job itself, for Ray has no sandbox.
 """
@@ -59,7 +59,7 @@ def jobs() -> dict[str, list[float]]:
     with ThreadPoolExecutor(RATE_AT_ONCE) as pool:
         list(pool.map(lambda _: job(client), range(RATE_JOBS)))
     sdk_rate = RATE_JOBS / (time.perf_counter() - begun)
-    actors = [ray.remote(Runner).options(num_cpus=1).remote() for _ in range(CPUS)]
+    actors: list[Any] = [ray.remote(Runner).options(num_cpus=1).remote() for _ in range(CPUS)]
     for actor in actors:
         assert ray.get(actor.run.remote(), timeout=60) == 0
     single = [_timed(lambda: ray.get(actors[0].run.remote(), timeout=60)) for _ in range(CALLS)]

@@ -1,4 +1,4 @@
-"""A Python of its own for what only the alternatives need: Ray with its dashboard, pinned with hashes in `peers.lock`."""
+"""A Python of its own for what only the alternatives need: Ray with its dashboard, pinned by `peers.lock`."""
 
 from __future__ import annotations
 
