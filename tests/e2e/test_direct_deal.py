@@ -68,7 +68,7 @@ def test_outputs_come_back_and_the_same_key_is_the_same_job(alley: Alley, tmp_pa
     first = alley.consumer("take", alley.url, *line, script)
     again = alley.consumer("take", alley.url, *line, script)
     assert (first.status, again.status) == (0, 0), first.err + again.err
-    assert (tmp_path / "out" / "greeting").read_text() == "hello\n"
+    assert (tmp_path / "out" / "out" / "greeting").read_text() == "hello\n"
     assert json.loads(first.out)["lease"] == json.loads(again.out)["lease"]
 
 
