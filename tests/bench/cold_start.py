@@ -15,7 +15,7 @@ from bench.rows import Row, Target, beside, measured
 from bench.street import CPUS, MONEY, a_market
 from support.node import a_node_home, start_node
 
-ROUNDS, LIMIT_S = 3, 60.0
+ROUNDS, LIMIT_S = 2, 60.0
 
 
 def measure() -> Iterator[Row]:

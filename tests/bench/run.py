@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def run(subject: Subject) -> Result:
 
 
 def _rows(subject: Subject) -> tuple[Row, ...]:
-    _adopt_orphans()
-    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+    before = _descendants()
+    with _adopting_orphans(), tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)  # users of sandboxes pass through
         out = Path(folder) / "rows.json"
         command = [sys.executable, "-m", "bench.subject", subject.module, str(out)]
@@ -54,7 +55,7 @@ def _rows(subject: Subject) -> tuple[Row, ...]:
         try:
             why = _ended(process, subject.limit_s)
         finally:
-            _end_descendants()
+            _end(_descendants() - before)
         rows = [Row.from_json(row) for row in json.loads(out.read_text())] if out.is_file() else []
     return tuple(rows) if not why else (*rows, missing(f"{subject.title}: the rest", "", why))
 
@@ -71,18 +72,24 @@ def _ended(process: subprocess.Popen[bytes], limit_s: float) -> str:
     return "" if status == 0 else f"the measuring process ended with {status}"
 
 
-def _adopt_orphans() -> None:
-    """Whatever loses its parent below us becomes our child, so that it can be found and ended."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+@contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """Whatever loses its parent below us becomes our child meanwhile, so that it can be found and ended."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def _end_descendants() -> None:
+def _descendants() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _end(left: set[psutil.Process]) -> None:
     """Kills and reaps what the subject left behind."""
-    left = psutil.Process().children(recursive=True)
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
     psutil.wait_procs(left, timeout=10)
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
