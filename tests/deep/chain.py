@@ -29,6 +29,7 @@ class Devnet:
     def __init__(self, folder: Path, *, block_s: int = 1) -> None:
         self.state, self._good = folder / "chain.json", folder / "chain.good.json"
         self.block_s = block_s
+        self._first = 0  # the height at which the present life began
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [str(anvil_path()), "--silent", "--host", "127.0.0.1", "--port", str(port)]
@@ -47,6 +48,7 @@ class Devnet:
                 call(self.url, "eth_chainId")
                 if self.service.lives > 1:
                     self.keep_time()
+                self._first = self.height()
                 return
             time.sleep(0.05)
         raise TimeoutError("the devnet does not answer")
@@ -91,13 +93,15 @@ class Devnet:
             kept = _height_of(self.state)
         return height - kept
 
-    def reorganise(self, depth: int, *, forget: frozenset[str] = frozenset()) -> int:
+    def reorganise(self, depth: int, *, forget: frozenset[str] = frozenset()) -> tuple[int, int]:
         """Replaces the newest blocks; their transactions come again but for those of the senders to `forget`.
 
-        The number of transactions that were taken out.
+        How many blocks and transactions were taken out: none of a former life (Anvil loses the state behind those).
         """
         height = self.height()
-        depth = min(depth, height - 1)
+        depth = min(depth, height - self._first - 1)
+        if depth < 1:
+            return 0, 0
         taken = [
             (transaction["from"].lower(), self.rpc("eth_getRawTransactionByHash", transaction["hash"]))
             for number in range(height - depth + 1, height + 1)
@@ -108,7 +112,7 @@ class Devnet:
             if sender not in forget:
                 with suppress(RuntimeError):  # one that does not hold on the new blocks
                     self.rpc("eth_sendRawTransaction", raw)
-        return len(taken)
+        return depth, len(taken)
 
 
 def _height_of(state: Path) -> int:

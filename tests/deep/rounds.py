@@ -99,8 +99,9 @@ class Round:
             case _:
                 depth = chance.randint(1, max(1, deep.confirmations))
                 forgotten = frozenset({deep.market_address.lower()}) if chance.random() < 0.5 else frozenset[str]()
-                self.tally.transactions_taken += deep.devnet.reorganise(depth, forget=forgotten)
-                self.tally.reorganisations[depth] += 1
+                depth, taken = deep.devnet.reorganise(depth, forget=forgotten)
+                self.tally.transactions_taken += taken
+                self.tally.reorganisations.update([depth] if depth else [])
 
 
 def play(deep: Deep, seed: int, *, seconds: float, seen: Tally, earlier: list[int], without: frozenset[str]) -> Tally:

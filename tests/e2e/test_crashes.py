@@ -67,7 +67,8 @@ def test_processes_die_at_their_points(deep: Deep) -> None:
 def test_the_chain_is_reorganised_and_goes_back_to_its_last_dump(deep: Deep) -> None:
     def blows() -> None:
         time.sleep(4)
-        assert deep.devnet.reorganise(2, forget=frozenset({deep.market_address.lower()})) >= 0
+        depth, _ = deep.devnet.reorganise(2, forget=frozenset({deep.market_address.lower()}))
+        assert depth == 2
         time.sleep(2)
         deep.devnet.kill()
         deep.devnet.start()
