@@ -107,7 +107,7 @@ BAD = [
     ("run: x\nnetwork: full", "not_supported", "network"),
     ("run: x\nnetwork: {allow: [example.org]}", "not_supported", "network"),
     ("run: x\nresources: {gpu: 24GB..80GB:1}", "not_supported", "resources.gpu"),
-    ("run: x\nresources: {gpu: 1}", "not_supported", "resources.gpu"),
+    ("run: x\nresources: {gpu: -1}", "bad_value", "resources.gpu"),
     ("run: x\nretry: {on: [exit], attempts: 2}", "bad_value", "retry.on"),
     ("run: x\nretry: {attempts: 11}", "bad_value", "retry.attempts"),
     ("run: x\nverify: {mode: spot-check}", "not_supported", "verify"),

@@ -103,6 +103,7 @@ def job_of(options: dict[str, Any]) -> Job:
         units.parse_cores(options["cpus"], name="--cpus") if options["cpus"] is not None else least.cpu_milli,
         units.parse_mib(options["memory"], name="--memory") if options["memory"] is not None else least.memory_mib,
         units.parse_mib(options["disk"], name="--disk") if options["disk"] is not None else least.disk_mib,
+        least.gpus,
     )
     return replace(job, **changes)
 

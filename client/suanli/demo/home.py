@@ -36,7 +36,7 @@ MACHINES = (
     Machine("lotus", "CN-GD", "1", "2GiB", "4GiB", "0.30", "0.04", "0.001"),
     Machine("bamboo", "CN-SH", "1", "2GiB", "4GiB", "0.42", "0.05", "0.001"),
 )
-KEYS = ("market", "consumer", *(machine.name for machine in MACHINES))
+KEYS = ("market", "consumer", "arbiter", *(machine.name for machine in MACHINES))
 
 
 @dataclass
@@ -107,12 +107,13 @@ class DemoHome:
         private_dir(self.root)
         write_json(self.root / "demo.json", asdict(memory))
 
-    def write_context(self, market: str, chain: str, escrow: str) -> None:
+    def write_context(self, market: str, chain: str, escrow: str, arbiter: str) -> None:
         """Leaves the settings for every other command."""
         values = {
             "market": market,
             "chain": chain,
             "escrow": escrow,
+            "arbiter": arbiter,
             "keystore": "keys/consumer.json",
             "password_file": "keys/consumer.password",
         }

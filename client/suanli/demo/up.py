@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHAIN_ID = 31337
 CHAIN_PORT, MARKET_PORT = 8545, 8600
 GAS_LOW, GAS_FULL = 10**18, 100 * 10**18  # wei
-DEPOSIT = {"consumer": "100", "market": "1"}  # tokens; what the others have stands in DEPOSIT_NODE
+DEPOSIT = {"consumer": "100", "market": "1", "arbiter": "0"}  # tokens; what the others have stands in DEPOSIT_NODE
 DEPOSIT_NODE = "20"
 CHAIN_TIMEOUT_S, MARKET_TIMEOUT_S, NODE_TIMEOUT_S, OFFER_TIMEOUT_S = 30.0, 60.0, 180.0, 60.0
 
@@ -94,9 +94,9 @@ class _Up:
         with self._step("market", "starting the market") as said:
             market = self._market(url)
             said[0] = market
-        home.write_context(market, url, self.memory.escrow)
+        home.write_context(market, url, self.memory.escrow, signers["arbiter"].address)
         with self._step("providers", "starting two providers with Ray, tens of seconds the first time") as said:
-            said[0] = self._nodes(url, market)
+            said[0] = self._nodes(url, market, signers["arbiter"].address)
         addresses = {name: signer.address for name, signer in signers.items()}
         with self._step("offers", "waiting for their offers") as said:
             said[0] = self._offers(market, addresses)
@@ -174,6 +174,8 @@ class _Up:
             _give_gas(chain, url, signer.address)
             wanted = parse_money(DEPOSIT.get(name, DEPOSIT_NODE), decimals)
             free = escrow.account(signer.address).free
+            if wanted == 0:
+                continue
             if free < wanted // 2:
                 escrow.faucet(signer, signer.address, wanted - free)
                 escrow.deposit(signer, signer.address, wanted - free)
@@ -206,11 +208,11 @@ class _Up:
         home = self.home
         return ["--keystore", str(home.keystore(name)), "--password-file", str(home.password_file(name))]
 
-    def _nodes(self, chain: str, market: str) -> str:
+    def _nodes(self, chain: str, market: str, arbiter: str) -> str:
         """Both are started at once and then waited for: most of their start is Ray's."""
         home, started = self.home, []
         for machine in MACHINES:
-            wanted, alive = self._node_command(machine, chain, market), home.processes.alive(machine.name)
+            wanted, alive = self._node_command(machine, chain, market, arbiter), home.processes.alive(machine.name)
             if alive and alive.command == wanted:
                 record = alive
             else:
@@ -226,13 +228,14 @@ class _Up:
         processes = self.home.processes
         processes.wait(record, f"the node {machine.name}", lambda: processes.ready_line(machine.name), NODE_TIMEOUT_S)
 
-    def _node_command(self, machine: Machine, chain: str, market: str) -> list[str]:
+    def _node_command(self, machine: Machine, chain: str, market: str, arbiter: str) -> list[str]:
         arguments = [command("suanli-node"), "up", "--market", market, "--chain", chain]
         arguments += ["--escrow", self.memory.escrow, *self._key_arguments(machine.name)]
         arguments += ["--state", str(self.home.root / "nodes" / machine.name), "--name", machine.name]
         arguments += ["--region", machine.region, "--cpus", machine.cpus, "--memory", machine.memory]
         arguments += ["--disk", machine.disk, "--price-core", machine.price_core]
         arguments += ["--price-memory", machine.price_memory, "--price-disk", machine.price_disk]
+        arguments += ["--arbiter", arbiter, "--listen", "127.0.0.1:0"]
         return [*arguments, "--index", self.index]
 
     def _offers(self, market: str, addresses: dict[str, str]) -> str:

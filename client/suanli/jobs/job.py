@@ -15,18 +15,19 @@ ONE_GIB = 1024  # in MiB
 
 @dataclass(frozen=True)
 class Resources:
-    """What the job needs at least: milli-cores and MiB."""
+    """What the job needs at least: milli-cores and MiB; accelerators whole."""
 
     cpu_milli: int = 1000
     memory_mib: int = ONE_GIB
     disk_mib: int = ONE_GIB
+    gpus: int = 0
 
     @property
     def lanes(self) -> Lanes:
         """The need as the bid packs it; ValueError if it does not fit."""
         from suanli_protocol.capacity import Lanes
 
-        return Lanes(self.cpu_milli, self.memory_mib, 0, self.disk_mib)
+        return Lanes(self.cpu_milli, self.memory_mib, self.gpus * 1000, self.disk_mib)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Job:
         cpus: int | str = 1,
         memory: str = "1GiB",
         disk: str = "1GiB",
+        gpus: int = 0,
         timeout: int | str = "1h",
         max_price: str | None = None,
         budget: str | None = None,
@@ -106,7 +108,10 @@ class Job:
             env=dict(env or {}),
             outputs=tuple(jobfile.check_output(path, "outputs") for path in outputs),
             resources=Resources(
-                units.parse_cores(cpus), units.parse_mib(memory, name="memory"), units.parse_mib(disk, name="disk")
+                units.parse_cores(cpus),
+                units.parse_mib(memory, name="memory"),
+                units.parse_mib(disk, name="disk"),
+                gpus,
             ),
             timeouts=Timeouts(execution=jobfile.seconds(timeout, "timeout")),
             max_price=jobfile.money(max_price, "max_price") if max_price is not None else None,

@@ -27,6 +27,7 @@ KEYS = (
 )
 RETRY_EVENTS = ("interruption", "provider-error")
 ATTEMPTS_MAX = 10
+GPUS_MAX = 1024
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _VERSION = re.compile(r"^3\.\d{1,2}$")
 _REGION = re.compile(r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")
@@ -178,7 +179,6 @@ _NEUTRAL: dict[str, Callable[[Any], bool]] = {
     "secrets": lambda value: value == [],
     "network": lambda value: value == "none",
     "verify": lambda value: value in ("none", {}, {"mode": "none"}),
-    "resources.gpu": lambda value: value in (0, "0", "none") and not isinstance(value, bool),
     "placement.max_carbon_intensity": lambda _: False,
     "placement.min_reputation": lambda value: value == 0 and not isinstance(value, bool),
 }
@@ -309,8 +309,27 @@ def _resources(values: Mapping[str, Any]) -> Resources:
         return otherwise if section.get(name) is None else _size(key)(_low(section[name], key))
 
     return Resources(
-        read("cpus", default.cpu_milli), read("memory", default.memory_mib), read("disk", default.disk_mib)
+        read("cpus", default.cpu_milli),
+        read("memory", default.memory_mib),
+        read("disk", default.disk_mib),
+        _gpus(section.get("gpu")),
     )
+
+
+def _gpus(value: Any) -> int:
+    """How many whole accelerators; which memory or model they must have cannot be asked for yet."""
+    if value in (None, "none"):
+        return 0
+    if isinstance(value, str) and not value.isdecimal():
+        raise UsageError(
+            f"`resources.gpu: {_brief(value)}` is not supported in this version",
+            hint="write how many whole accelerators: gpu: 1",
+            code="not_supported",
+        )
+    count = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else -1
+    if not 0 <= count <= GPUS_MAX:
+        raise _bad("resources.gpu", f"{value!r} is no number of accelerators", f"write 0 to {GPUS_MAX}")
+    return count
 
 
 def _timeouts(values: Mapping[str, Any]) -> Timeouts:

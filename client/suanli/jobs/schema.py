@@ -107,7 +107,13 @@ def _resources() -> dict[str, Schema]:
     return {
         "cpus": cores | {"default": format_cores(least.cpu_milli)},
         "memory": size | {"default": format_mib(least.memory_mib)},
-        "gpu": {"enum": [0, "0", "none"], "description": "Not supported in this version."},
+        "gpu": {
+            "description": "Whole accelerators.",
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": jobfile.GPUS_MAX},
+                {"type": "string", "pattern": "^([0-9]{1,3}|none)$"},
+            ],
+        },
         "disk": size | {"default": format_mib(least.disk_mib)},
     }
 

@@ -164,15 +164,23 @@ def _asked(item: Plan) -> list[tuple[str, str]]:
     wishes += ["an environment from hashed requirements"] if job.requirements else []
     wishes += [f"in {' or '.join(job.regions)}"] if job.regions else []
     rows.append(("also", ", ".join([*wishes, "sandbox tier B or better, no network"])))
-    rows.append(("market", f"{safe(item.info.name)}, {item.info.address}"))
+    if item.bid.attempts > 1:
+        rows.append(
+            ("if it fails", f"by the provider's fault: another lease, {item.bid.attempts} at most, same budget")
+        )
+    judge = f"judged by {item.bid.arbiter}" if int(item.bid.arbiter, 16) else "judged by nobody: a claim stands"
+    rows.append(("disputes", judge))
+    if item.bid.market != item.bid.consumer:
+        rows.append(("market", f"{safe(item.info.name)}, {item.info.address}"))
     return rows
 
 
 def needs(lanes: Lanes, seconds: int) -> str:
     """A requirement in words."""
     cores = format_cores(lanes.cpu_milli)
+    gpus = f"{lanes.accelerator_milli // 1000} GPU, " if lanes.accelerator_milli else ""
     return (
-        f"{cores} {'core' if cores == '1' else 'cores'}, {format_mib(lanes.memory_mib)} memory, "
+        f"{cores} {'core' if cores == '1' else 'cores'}, {gpus}{format_mib(lanes.memory_mib)} memory, "
         f"{format_mib(lanes.disk_mib)} disk, for {format_duration(seconds)} at most"
     )
 
