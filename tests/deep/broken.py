@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import sys
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 
@@ -33,11 +34,11 @@ def main() -> None:
     sys.argv = [f"suanli-{role}", *words]
     if role == "market":
         forget_intents(Path(words[words.index("--data") + 1]))
-        from suanli_market.cli import main as serve
+        module = import_module("suanli_market.cli")
     else:
         forget_runs(Path(words[words.index("--state") + 1]))
-        from suanli_node.cli import main as serve
-    serve()
+        module = import_module("suanli_node.cli")
+    module.main()
 
 
 if __name__ == "__main__":

@@ -63,6 +63,10 @@ NODE = (
     "node.receipt.kept",
     "node.receipt.posted",
     "node.lease.posted",
+    "node.countersignature.kept",
+    "node.transaction.recorded",
+    "node.transaction.sent",
+    "node.transaction.mined",
     "node.lease.closed",
     "node.event.handled",
 )

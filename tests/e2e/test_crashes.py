@@ -8,11 +8,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from deep import points
 from deep.checks import findings, wait_quiet
 from deep.world import Deep, a_deep_world, break_memory
 
