@@ -13,6 +13,7 @@ import pytest
 
 from deep.checks import findings, wait_quiet
 from deep.world import Deep, a_deep_world, break_memory
+from support.meddler import start_meddler
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 STRIKES = (
@@ -75,8 +76,20 @@ def test_the_chain_is_reorganised_and_goes_back_to_its_last_dump(deep: Deep) -> 
     assert play(deep, 2, blows) == []
 
 
+def test_a_node_that_hears_of_no_event_does_all_in_its_own_time(deep: Deep) -> None:
+    """The way to the market carries everything but events: leases are found, run and forgotten by comparing alone."""
+    at = deep.node.command.index("--market") + 1
+    direct = deep.node.command[at]
+    with start_meddler(direct) as deaf:
+        deep.node.command[at] = deaf.url
+        deep.node.kill()
+        assert play(deep, 3, lambda: time.sleep(1)) == []
+    deep.node.command[at] = direct
+    deep.node.kill()
+
+
 def test_the_checks_notice_a_market_that_forgets_its_intents(deep: Deep) -> None:
     break_memory(deep.market, "market")
-    wrong = play(deep, 3, lambda: strike(deep, ("market.open.intended",)) and None, finish=BROKEN_S, quiet=1)
+    wrong = play(deep, 4, lambda: strike(deep, ("market.open.intended",)) and None, finish=BROKEN_S, quiet=1)
     assert any("rows of match wait" in found for found in wait_quiet(deep, 0)), wrong
     assert any("still" in found for found in wrong)
