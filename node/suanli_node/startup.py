@@ -205,7 +205,7 @@ class Acquaintance:
 
 
 def first_offer(publisher: Publisher, prepare: Callable[[], None], halt: threading.Event, *, has_sold: bool) -> bytes:
-    """The id of the first offer; empty if none is to be published, or none can be yet by a node that may have leases."""
+    """The id of the first offer; empty if nothing is to be sold, or cannot be yet by a node that may have leases."""
     if not publisher.selling:
         log.info("nothing is sold; `suanli-node resume` sells again")
         return b""

@@ -17,7 +17,7 @@ import pytest
 
 from suanli_protocol import wire
 from suanli_protocol.lease import CLOSED_WORD, seat_key
-from suanli_protocol.messages import Bid
+from suanli_protocol.messages import Bid, Receipt
 from support.builders import a_need
 from support.devnet import Anvil, free_port, start_anvil
 from support.market import MarketProcess, World, a_world, market_key, serve_command, start_market
@@ -139,49 +139,46 @@ def test_a_silent_consumer_is_claimed_from_and_the_claim_is_finalized(place: Pla
         assert view.id in place.ask("earnings", "--csv")
 
 
+def served_then_left(place: Place) -> tuple[Consumer, wire.LeaseView, Receipt]:
+    """A lease whose receipt is posted; then market and daemon are killed."""
+    with place.market() as market, place.node() as node:
+        consumer = place.consumer(market)
+        view = consumer.run(consumer.a_job("echo done"), need=SMALL, window=WINDOW)
+        receipt, _, _ = consumer.receipt(view)
+        eventually(lambda: signed(place, view), "the record of the receipt")
+        node.kill()
+        market.process.kill()
+        market.process.wait()
+    return consumer, view, receipt
+
+
 def test_a_market_that_dies_after_the_receipt_keeps_nobody_from_being_paid(place: Place) -> None:
-    with place.node() as node:
-        with place.market() as market:
-            consumer = place.consumer(market)
-            view = consumer.run(consumer.a_job("echo done"), need=SMALL, window=WINDOW)
-            receipt, _, _ = consumer.receipt(view)
-            eventually(lambda: signed(place, view), "the record of the receipt")
-            market.process.kill()
-            market.process.wait()
-        node.kill()  # and the daemon with it: the next one knows its leases without a market
-    with place.node() as node:
+    _, view, receipt = served_then_left(place)
+    with place.node() as node:  # it knows its leases without a market
         assert node.ready["offer"] == ""
         ending = place.finalized(view)
         assert (ending["how"], int(ending["paid"])) == ("finalized", receipt.amount)
 
 
 def test_a_market_that_does_not_settle_is_not_needed_for_it(place: Place) -> None:
-    with place.node() as node:
-        with place.market() as market:
-            consumer = place.consumer(market)
-            view = consumer.run(consumer.a_job("echo done"), need=SMALL, window=WINDOW)
-            receipt, _, _ = consumer.receipt(view)
-            eventually(lambda: signed(place, view), "the record of the receipt")
-            os.kill(node.process.pid, signal.SIGSTOP)
-            record_path = place.home.state / "leases" / view.id[2:] / "record.json"
-            market.process.kill()
-            market.process.wait()
-            node.kill()
-        record = json.loads(record_path.read_bytes())
-        record["countersignature"] = wire.to_hex(consumer.signer.sign(place.world.escrow.domain, receipt))
-        record["countersignedAt"] = record["signedAt"]
-        record_path.write_text(json.dumps(record))
-    done = json.loads(place.ask("settle", str(view.number), "--json"))
-    assert done["gasUsed"] > 0
-    assert place.word(view) == CLOSED_WORD
+    consumer, view, receipt = served_then_left(place)
+    record_path = place.home.state / "leases" / view.id[2:] / "record.json"
+    record = json.loads(record_path.read_bytes())
+    record["countersignature"] = wire.to_hex(consumer.signer.sign(place.world.escrow.domain, receipt))
+    record["countersignedAt"] = record["signedAt"]
+    record_path.write_text(json.dumps(record))
     with place.node():
         ending = eventually(lambda: place.ending(view), "the ending")
         assert (ending["how"], int(ending["paid"])) == ("settled", receipt.amount)
+    assert place.word(view) == CLOSED_WORD
 
 
 def test_pause_resume_offers_and_drain(place: Place) -> None:
     with place.market() as market, place.node() as node:
-        mine = lambda: json.loads(place.ask("offers", "--json"))  # noqa: E731
+
+        def mine() -> list[Any]:
+            return list(json.loads(place.ask("offers", "--json")))
+
         eventually(mine, "the offer")
         place.ask("pause")
         eventually(lambda: not mine(), "the end of the offer")
