@@ -24,8 +24,13 @@ from suanli_protocol.units import format_bytes, format_duration
 LOG_S = 60  # for the log to be complete once there is a receipt
 
 
-def take_receipt(desk: Desk, agreement: Agreement, log: LogFollower, already: str | None) -> None:
-    """Checks the provider's claim in every figure, takes the outputs, and signs unless that is done `already`."""
+def take_receipt(
+    desk: Desk, agreement: Agreement, log: LogFollower, already: str | None, *, is_open: bool = True
+) -> None:
+    """Checks the provider's claim in every figure, takes the outputs, and signs unless that is done `already`.
+
+    A lease that was closed without this signature needs none any more.
+    """
     record, signed = desk.record, desk.market.receipt(agreement.id)
     job = JobDocument.parse(record.job) if record.job is not None else None
     claim = evidences.read_claim(agreement, signed, desk.domain, job, int(time.time()))
@@ -46,7 +51,7 @@ def take_receipt(desk: Desk, agreement: Agreement, log: LogFollower, already: st
     faults.reach("client.outputs.taken")
     if already:
         desk.save(countersignature=already)
-    else:
+    elif is_open:
         _sign(desk, agreement, claim)
 
 

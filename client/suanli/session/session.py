@@ -300,11 +300,12 @@ class Session:
 
     def _close(self, agreement: Agreement, view: wire.LeaseView) -> None:
         """Checks and signs the receipt; sends the signature again if the market has lost it."""
-        if not self.record.countersignature:
+        is_open = view.state in OPEN_STATES
+        if not self.record.countersignature and (is_open or self.record.evidence is None):
             self.follow_log()
             if self._log is not None:
-                closing.take_receipt(self._desk, agreement, self._log, view.countersignature)
-        elif view.countersignature is None and view.state in OPEN_STATES:
+                closing.take_receipt(self._desk, agreement, self._log, view.countersignature, is_open=is_open)
+        elif self.record.countersignature and view.countersignature is None and is_open:
             closing.countersign(self._desk, agreement)
 
     def _tell_phases(self, events: list[wire.Event]) -> None:
