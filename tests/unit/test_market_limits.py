@@ -18,7 +18,6 @@ from starlette.responses import Response
 
 from suanli_market.api import limits, problems
 from suanli_market.api.auth import Signer
-from suanli_market.api.connections import Connection
 from suanli_market.api.events import HeldStream
 from suanli_market.api.limits import DEPTH_MAX, LimitsMiddleware, Places, RequestLimits, Room
 from suanli_market.api.problems import LimitError
@@ -27,6 +26,7 @@ from suanli_market.buckets import Buckets
 from suanli_market.figures import COUNTERS
 from suanli_market.metrics import Counters
 from suanli_protocol import signing
+from suanli_protocol.connections import Connection
 from suanli_protocol.gate import Gate
 from suanli_protocol.market_client import signed_headers
 from support.builders import a_domain, consumer, market, provider

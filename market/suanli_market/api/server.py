@@ -13,8 +13,8 @@ from types import FrameType
 import uvicorn
 
 from suanli_market.api.app import create_app
-from suanli_market.api.connections import Connection
 from suanli_market.services import Services
+from suanli_protocol.connections import Connection
 from suanli_protocol.errors import ConfigurationError
 
 GRACE_S = 3

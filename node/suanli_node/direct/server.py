@@ -8,6 +8,7 @@ import threading
 import uvicorn
 from starlette.applications import Starlette
 
+from suanli_protocol.connections import Connection
 from suanli_protocol.errors import ConfigurationError, UsageError
 
 CONNECTIONS_MAX = 128
@@ -42,6 +43,7 @@ class DirectServer:
     def __init__(self, app: Starlette, listener: socket.socket) -> None:
         config = uvicorn.Config(
             app,
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,

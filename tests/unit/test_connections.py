@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from suanli_market.api import connections
+from suanli_protocol import connections
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -13,7 +13,7 @@ HEAD_BYTES_MAX = 64 * 1024
 class Connection(HttpToolsProtocol):
     """Closes when a head does not arrive in time. Without it, clients that say nothing would hold all places for ever.
 
-    Bodies have their own timeout (`limits`), and so has the silence between two requests (uvicorn).
+    Bodies have their own timeout (the application's), and so has the silence between two requests (uvicorn).
     """
 
     _head_due: asyncio.TimerHandle | None = None
