@@ -14,7 +14,7 @@ from contextlib import closing
 from deep.consumer import errands
 from deep.world import Deep, Person
 from suanli.audit import audit_all
-from suanli.audit.books import LeaseLife
+from suanli.audit.life import LeaseLife
 from suanli.audit.report import AuditReport
 from suanli.jobs.record import Record
 from suanli.session.joblog import read_log_file
@@ -118,7 +118,7 @@ def _about_money(deep: Deep, lives: list[LeaseLife]) -> Iterator[str]:
     for life in lives:
         split = life.split
         paid = split.to_provider + split.to_market + split.to_consumer
-        if paid != life.state.lease.deposit or sum(1 for payment in life.payments if payment.claim.kind) > 1:
+        if paid != life.state.lease.deposit or sum(1 for payment in life.payments if payment.kind) > 1:
             yield f"money: lease {life.number} had {life.state.lease.deposit} locked and {paid} paid out"
 
 

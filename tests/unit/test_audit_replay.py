@@ -11,12 +11,13 @@ from suanli.audit.books import Books
 from suanli.audit.facts import (
     AccountCall,
     Call,
-    Claim,
+    CancelCall,
     History,
     Holding,
     Indirect,
     LinkCall,
     ReleaseCall,
+    SentSettlement,
     SettleCall,
     Snapshot,
     StopCall,
@@ -122,15 +123,15 @@ def opened(block: int, one: Opening) -> Transaction:
     return transaction(block, one.bid.market, Openings(head, (one,)), round_, event)
 
 
-def claim(one: Opening, amount: int = PAID, kind: int = 1, signers: tuple[Signer, ...] = ()) -> Claim:
+def claim(one: Opening, amount: int = PAID, kind: int = 1, signers: tuple[Signer, ...] = ()) -> SentSettlement:
     """A receipt that both sides signed."""
     lease = state_of(one).lease
     receipt = Receipt(lease_id(lease), amount, kind, b"\x05" * 32)
     by = signers or (builders.provider(), builders.consumer())
-    return Claim(lease, 0, amount, kind, receipt.evidence, *(signer.sign(DOMAIN, receipt) for signer in by))
+    return SentSettlement(lease, 0, amount, kind, receipt.evidence, *(signer.sign(DOMAIN, receipt) for signer in by))
 
 
-def settled(block: int, one: Claim) -> Transaction:
+def settled(block: int, one: SentSettlement) -> Transaction:
     """The market brings it to the escrow, which pays."""
     event = Settled(
         **place(block),
@@ -218,7 +219,7 @@ def test_terms_that_a_caller_made_up_are_named_field_by_field(honest: tuple[Hist
     history, snapshot = honest
     last = history.transactions[-1]
     assert isinstance(last.call, SettleCall)
-    dearer = replace(last.call.claims[0], lease=replace(last.call.claims[0].lease, price=10**9))
+    dearer = replace(last.call.settlements[0], lease=replace(last.call.settlements[0].lease, price=10**9))
     changed = replace(history, transactions=(*history.transactions[:-1], replace(last, call=SettleCall((dearer,)))))
     books = replay(changed, snapshot)
     assert {check.member for check in books.checks.made if not check.ok and check.code == "terms"} == {"lease.price"}
@@ -406,6 +407,15 @@ def test_accounts_move_only_by_those_who_may() -> None:
     def made(sender: str, name: str, event: EscrowEvent) -> dict[str, str]:
         return audit(transaction(4, sender, AccountCall(name), event))
 
+    def cancelled(sender: str, event: Cancelled, **call: Any) -> dict[str, str]:
+        asked: dict[str, Any] = {
+            "consumer": event.consumer,
+            "seat": event.seat,
+            "index": event.index,
+            "previous": b"",
+        } | call
+        return audit(transaction(4, sender, CancelCall(**asked), event))
+
     paid_out = Withdrawn(**place(4), account=provider, to=provider, amount=FUNDS)
     assert made(provider, "withdraw", paid_out) == {}
     assert made(provider, "withdraw", replace(paid_out, amount=FUNDS + 1)) == {"withdrawn_event": "amount"}
@@ -417,8 +427,10 @@ def test_accounts_move_only_by_those_who_may() -> None:
     assert made(provider, "bump", replace(bumped, counter=2)) == {"bumped_event": "counter"}
     seat = builders.a_seat(1)
     closed = Cancelled(**place(4), seat_key=seat_key(seat, consumer, 0), consumer=consumer, seat=seat, index=0)
-    assert made(consumer, "cancel", closed) == {}
-    assert made(stranger, "cancel", closed) == {"authority": "sender"}
+    assert cancelled(consumer, closed) == {}
+    assert cancelled(stranger, closed) == {"authority": "sender"}
+    assert cancelled(consumer, closed, seat=builders.a_seat(2)) == {"cancelled_event": "seat"}
+    assert cancelled(consumer, closed, previous=bytes(416)) == {"cancelled_event": "seat"}
     assert made(consumer, "deposit", closed) == {"event_unexpected": "Cancelled"}
 
 

@@ -7,10 +7,10 @@ from typing import assert_never
 
 from suanli.audit.books import Books
 from suanli.audit.check import Subject
-from suanli.audit.facts import Indirect, LinkCall, Transaction
+from suanli.audit.facts import CancelCall, Indirect, LinkCall, Transaction
 from suanli_protocol.escrow import CLOSED, UNUSED
 from suanli_protocol.events import Bumped, Cancelled, Deposited, Linked, Withdrawn
-from suanli_protocol.lease import same_address, seat_key
+from suanli_protocol.lease import proves, same_address, seat_key
 from suanli_protocol.messages import ZERO_ADDRESS
 from suanli_protocol.openings import NO_SIGNATURE
 
@@ -37,14 +37,7 @@ def audit_account_event(books: Books, transaction: Transaction, event: AccountEv
             books.checks.same("bumped_event", "counter", account.counter + 1, event.counter, subject)
             books.accounts[event.account] = replace(account, counter=account.counter + 1)
         case Cancelled():
-            subject = Subject(account=event.consumer, transaction=transaction.hash)
-            _by(books, transaction, event.consumer, direct, subject)
-            key = seat_key(event.seat, event.consumer, event.index)
-            books.checks.same("cancelled_event", "seatKey", key, event.seat_key, subject)
-            word = books.seats.get(key, UNUSED)
-            vacant = {UNUSED, *(life.seat_word for life in books.lives if life.state.reopenable)}
-            books.checks.holds("cancelled_event", "seat", word in vacant, "unused or reopenable", word, subject)
-            books.seats[key] = CLOSED
+            _cancelled(books, transaction, event, direct)
         case _:
             assert_never(event)
 
@@ -64,6 +57,23 @@ def _withdrawn(books: Books, transaction: Transaction, event: Withdrawn, direct:
     books.checks.same("withdrawn_event", "to", to, event.to, subject)
     books.checks.holds("withdrawn_event", "amount", event.amount <= free, f"at most {free}", event.amount, subject)
     books.credit(event.account, -event.amount)
+
+
+def _cancelled(books: Books, transaction: Transaction, event: Cancelled, direct: bool) -> None:
+    """A seat is closed for good that was unused, or reopenable and proven to be."""
+    subject = Subject(account=event.consumer, transaction=transaction.hash)
+    _by(books, transaction, event.consumer, direct, subject)
+    key = seat_key(event.seat, event.consumer, event.index)
+    books.checks.same("cancelled_event", "seatKey", key, event.seat_key, subject)
+    word, call = books.seats.get(key, UNUSED), transaction.call
+    if isinstance(call, CancelCall):
+        for member in ("consumer", "seat", "index"):
+            books.checks.same("cancelled_event", member, getattr(call, member), getattr(event, member), subject)
+        vacant = proves(call.previous, word)
+    else:
+        vacant = word in {UNUSED, *(life.state.word for life in books.lives if life.state.reopenable)}
+    books.checks.holds("cancelled_event", "seat", vacant, "unused, or reopenable by the proof", word, subject)
+    books.seats[key] = CLOSED
 
 
 def _linked(books: Books, transaction: Transaction, event: Linked, direct: bool) -> None:

@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from suanli.audit.check import Checks, Subject
-from suanli.audit.facts import Claim, Transaction
+from suanli.audit.life import LeaseLife, Step, UnreadLease
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import SignatureError
-from suanli_protocol.lease import Account, Split, State, acts_for
-from suanli_protocol.messages import ZERO_ADDRESS, Bid, Message, Offer
+from suanli_protocol.lease import Account, acts_for
+from suanli_protocol.messages import ZERO_ADDRESS, Message
 from suanli_protocol.openings import NO_SIGNATURE
 from suanli_protocol.signing import Domain, recover
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """One receipt that the escrow took."""
-
-    transaction: Transaction
-    claim: Claim
-    split: Split
-
-
-@dataclass
-class LeaseLife:
-    """A lease from its opening on. `id` is the one that the ledger names, `state` follows from the papers."""
-
-    number: int
-    id: bytes
-    opened: Transaction
-    bid: Bid
-    offer: Offer
-    state: State
-    payments: list[Payment] = field(default_factory=list)
-    stopped: Transaction | None = None
-    released: Transaction | None = None
-    split: Split = field(default_factory=Split)  # all that was set free so far
-
-    @property
-    def status(self) -> str:
-        """open, stopped, settled or released: derived from the facts."""
-        if self.released:
-            return "released"
-        if not self.state.is_open:
-            return "settled"
-        return "stopped" if self.stopped else "open"
-
-    @property
-    def seat_word(self) -> bytes:
-        """What the escrow must hold at the lease's seat."""
-        return self.state.word
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadLease:
-    """A lease whose papers do not stand in its transaction."""
-
-    number: int
-    id: bytes
-    opened: Transaction
 
 
 class Books:
@@ -73,11 +25,20 @@ class Books:
         self.seats: dict[bytes, bytes] = {}
         self.leases: list[LeaseLife | UnreadLease] = []  # in the order of their numbers
         self._lives: dict[bytes, LeaseLife] = {}
+        self._latest: dict[bytes, LeaseLife] = {}  # by seat
 
     # Leases
 
     def add(self, life: LeaseLife, also: bytes) -> None:
-        """Enters a lease under the ledger's id and under the id that its papers give (the same, if all is well)."""
+        """Enters a lease under the ledger's id and under the id that its papers give (the same, if all is well).
+
+        It follows the attempt that was at its seat before.
+        """
+        seat = life.state.lease.seat_key
+        life.previous = self._latest.get(seat)
+        if life.previous:
+            life.previous.following = life
+        self._latest[seat] = life
         self.leases.append(life)
         self._lives[life.id] = life
         self._lives.setdefault(also, life)
@@ -91,17 +52,16 @@ class Books:
         """The leases whose papers are known."""
         return [lease for lease in self.leases if isinstance(lease, LeaseLife)]
 
-    def release_split(self, life: LeaseLife, after: State, split: Split) -> None:
-        """Moves the money and the capacity that a change sets free."""
-        lease = life.state.lease
+    def take(self, life: LeaseLife, step: Step) -> None:
+        """Takes a lease on by one step, and moves the money and the capacity that it sets free."""
+        lease, split = life.state.lease, step.split
         self.credit(lease.provider, split.to_provider + split.bond_back)
         self.credit(lease.market, split.to_market)
         self.credit(lease.consumer, split.to_consumer + split.penalty)
         self.credit(life.state.clauses.arbiter, split.to_arbiter)
-        self.occupy(lease.provider, Lanes.unpack(after.need) - Lanes.unpack(life.state.need))
-        life.state = after
-        life.split = Split(*(getattr(life.split, name) + getattr(split, name) for name in Split.__slots__))
-        self.seats[lease.seat_key] = life.seat_word
+        self.occupy(lease.provider, Lanes.unpack(step.after.need) - Lanes.unpack(step.before.need))
+        life.take(step)
+        self.seats[lease.seat_key] = life.state.word
 
     # Accounts
 
@@ -111,8 +71,9 @@ class Books:
 
     def credit(self, address: str, amount: int) -> None:
         """Adds to the free money; a negative amount takes away."""
-        account = self.account(address)
-        self.accounts[address] = replace(account, free=account.free + amount)
+        if amount:
+            account = self.account(address)
+            self.accounts[address] = replace(account, free=account.free + amount)
 
     def occupy(self, address: str, need: Lanes) -> None:
         """Takes capacity."""

@@ -1,4 +1,4 @@
-"""Auditing what a receipt stands on: the evidence, the job, the bill, the outputs. Reads only the outputs' files.
+"""Auditing what a receipt or a claim stands on: evidence, job, bill, outputs. Reads only the outputs' files.
 
 The chain needs none of this; a party that kept its documents can prove more. What is absent is listed as not checked.
 """
@@ -9,11 +9,13 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from suanli.audit.books import Books, LeaseLife, Payment
+from suanli.audit.books import Books
 from suanli.audit.check import Checks, Subject
 from suanli.audit.documents import Folder
+from suanli.audit.life import Bill, LeaseLife
 from suanli_protocol import billing
 from suanli_protocol.documents import Document, Evidence, JobDocument, OutputFile, documents_digest, hex32
+from suanli_protocol.lease import Kind
 
 
 def check_documents(books: Books, life: LeaseLife, folders: list[Folder]) -> list[str]:
@@ -34,16 +36,16 @@ class _LeaseDocuments:
     def check(self) -> None:
         self._attributes()
         job = self._job()
-        for payment in self.life.payments:
-            evidence = self._evidence(payment)
+        for bill in self.life.bills:
+            evidence = self._evidence(bill)
             if evidence is None:
                 continue
-            self._facts(payment, evidence)
+            self._facts(bill, evidence)
             if job is None:
                 self.unchecked.append("the mode of billing: the job document is not here")
             else:
                 self.checks.same("evidence_billing", "billing", job.billing, evidence.billing, self.subject)
-            self._bill(payment, evidence)
+            self._bill(bill, evidence)
             self._outputs(evidence)
 
     def _find(
@@ -66,10 +68,10 @@ class _LeaseDocuments:
         own = (item for folder in self.own for item in folder.attributes)
         self._find("attributes_digest", "the provider's attributes", self.life.offer.attributes, every, own)
 
-    def _evidence(self, payment: Payment) -> Evidence | None:
+    def _evidence(self, bill: Bill) -> Evidence | None:
         every = (item for folder in self.all for item in folder.evidences)
         named = (item for folder in self.own for item in folder.evidences if item.lease == hex32(self.life.id))
-        found = self._find("evidence_digest", "the evidence of the bill", payment.claim.evidence, every, named)
+        found = self._find("evidence_digest", "the evidence of the bill", bill.evidence, every, named)
         return found if isinstance(found, Evidence) else None
 
     def _job(self) -> JobDocument | None:
@@ -90,23 +92,23 @@ class _LeaseDocuments:
             self.unchecked.append(f"the job and its constraints {hex32(wanted)}: not here")
         return None
 
-    def _facts(self, payment: Payment, evidence: Evidence) -> None:
-        """The evidence is about this lease and this receipt, and about no more time than there was."""
+    def _facts(self, bill: Bill, evidence: Evidence) -> None:
+        """The evidence is about this lease and this bill, and about no more time than there was."""
         self.checks.same("evidence_lease", "lease", hex32(self.life.id), evidence.lease, self.subject)
-        self.checks.same("evidence_amount", "amount", payment.claim.amount, evidence.amount, self.subject)
-        clock = self.life.state.progress.clock
-        ends = clock if self.life.stopped else self.life.state.clauses.ends_at
-        most = max(0, ends - self.life.state.clauses.opened_at) * 1000
+        self.checks.same("evidence_amount", "amount", bill.amount, evidence.amount, self.subject)
+        most = max(0, self.life.billable_until - self.life.state.clauses.opened_at) * 1000
         wall = evidence.usage.wall_ms
         billed = min(wall, self.life.state.clauses.max_seconds * 1000)
         self.checks.holds("evidence_time", "usage.wallMs", billed <= most, f"at most {most}", wall, self.subject)
 
-    def _bill(self, payment: Payment, evidence: Evidence) -> None:
+    def _bill(self, bill: Bill, evidence: Evidence) -> None:
         state = self.life.state
         terms = (state.lease, state.clauses, self.life.offer)
-        bill = billing.due(*terms, evidence.billing, evidence.usage, evidence.reason)
-        self.checks.same("bill", "billedSeconds", bill.billed_seconds, evidence.billed_seconds, self.subject)
-        self.checks.same("bill", "amount", bill.amount, payment.claim.amount, self.subject)
+        due = billing.due(*terms, evidence.billing, evidence.usage, evidence.reason)
+        self.checks.same("bill", "billedSeconds", due.billed_seconds, evidence.billed_seconds, self.subject)
+        self.checks.same("bill", "amount", due.amount, bill.amount, self.subject)
+        if bill.kind is not Kind.INTERIM:
+            self.checks.same("bill", "kind", billing.kind_of(evidence.reason), bill.kind, self.subject)
 
     def _outputs(self, evidence: Evidence) -> None:
         if evidence.outputs is None or not evidence.outputs.files:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 
 from suanli_protocol.events import EscrowEvent
 from suanli_protocol.lease import Account, Clauses, Lease, lease_id
-from suanli_protocol.messages import ZERO_ADDRESS, Link, Receipt
+from suanli_protocol.messages import ZERO_ADDRESS, Link, Receipt, Verdict
 from suanli_protocol.openings import Openings
 from suanli_protocol.signing import Domain
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SentSettlement:
     """One settlement of a call, as it was sent: hostile, so its progress is a bare word that may mean nothing."""
 
     lease: Lease
@@ -34,25 +34,68 @@ class Claim:
 class SettleCall:
     """settle(settlements)."""
 
-    claims: tuple[Claim, ...]
+    settlements: tuple[SentSettlement, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class StopCall:
+class TermsCall:
+    """Any other way out: it takes the lease, its clauses and its progress (a bare word) first."""
+
+    lease: Lease
+    clauses: Clauses
+    progress: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopCall(TermsCall):
     """stop(lease, clauses, progress)."""
 
-    lease: Lease
-    clauses: Clauses
-    progress: int
+
+@dataclass(frozen=True, slots=True)
+class ReleaseCall(TermsCall):
+    """release(lease, clauses, progress)."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseCall:
-    """release(lease, clauses, progress)."""
+class ClaimCall(TermsCall):
+    """claim(lease, clauses, progress, amount, kind, evidence)."""
 
-    lease: Lease
-    clauses: Clauses
-    progress: int
+    amount: int
+    kind: int
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeCall(TermsCall):
+    """dispute(lease, clauses, progress)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveCall(TermsCall):
+    """resolve(lease, clauses, progress, award, slash, evidence, arbiter)."""
+
+    award: int
+    slash: int
+    evidence: bytes
+    arbiter: bytes
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the arbiter must have signed, unless it called itself."""
+        return Verdict(lease_id(self.lease), self.award, self.slash, self.evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalizeCall(TermsCall):
+    """finalize(lease, clauses, progress)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimCall(TermsCall):
+    """reclaim(lease, clauses, progress)."""
+
+
+WayOutCall = StopCall | ReleaseCall | ClaimCall | DisputeCall | ResolveCall | FinalizeCall | ReclaimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +107,18 @@ class LinkCall:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelCall:
+    """cancel(consumer, seat, index, previous)."""
+
+    consumer: str
+    seat: bytes
+    index: int
+    previous: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AccountCall:
-    """deposit, withdraw, bump or cancel: their events say everything."""
+    """deposit, withdraw or bump: their events say everything."""
 
     name: str
 
@@ -84,7 +137,7 @@ class Unreadable(EscrowEvent):
     why: str
 
 
-Call = Openings | SettleCall | StopCall | ReleaseCall | LinkCall | AccountCall | Indirect
+Call = Openings | SettleCall | WayOutCall | LinkCall | CancelCall | AccountCall | Indirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +194,12 @@ def addresses_of(history: History) -> frozenset[str]:
                 for opening in openings:
                     found.update((opening.bid.consumer, opening.bid.market))
                     found.update(fill.offer.provider for fill in opening.fills)
-            case SettleCall(claims=claims):
-                for claim in claims:
-                    found.update(_addresses(claim.lease))
+            case SettleCall(settlements=settlements):
+                for settlement in settlements:
+                    found.update(_addresses(settlement.lease))
+            case TermsCall(lease=lease, clauses=clauses):
+                found.update(_addresses(lease))
+                found.update(_addresses(clauses))  # the arbiter is paid
             case _:
                 pass
     return frozenset(found - {ZERO_ADDRESS})

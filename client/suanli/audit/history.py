@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import groupby
-from typing import Any
 
+from suanli.audit.calls import read_call
 from suanli.audit.facts import (
-    AccountCall,
-    Call,
-    Claim,
     History,
     Holding,
-    Indirect,
-    LinkCall,
-    ReleaseCall,
     SettleCall,
     Snapshot,
-    StopCall,
     Transaction,
     Unreadable,
     addresses_of,
 )
 from suanli_protocol.chain import Block, Chain, Log
-from suanli_protocol.chain import Transaction as Sent
-from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.errors import ChainError, ConfigurationError, ProtocolError
 from suanli_protocol.escrow import Escrow
 from suanli_protocol.events import Cancelled, EscrowEvent, decode_event
-from suanli_protocol.lease import Clauses, Lease, same_address, seat_key
-from suanli_protocol.messages import Link
-from suanli_protocol.openings import Openings, decode_open, read_struct
+from suanli_protocol.lease import seat_key
+from suanli_protocol.openings import Openings
 from suanli_protocol.signing import address_bytes, checksum_address
-
-ABI = "LeaseEscrow"
 
 
 def read_history(chain: Chain, address: str, *, first: int = 0) -> History:
@@ -79,8 +66,8 @@ def _seats(history: History) -> set[bytes]:
                     for opening in openings
                     for fill in opening.fills
                 }
-            case SettleCall(claims=claims):
-                keys |= {claim.lease.seat_key for claim in claims}
+            case SettleCall(settlements=settlements):
+                keys |= {settlement.lease.seat_key for settlement in settlements}
             case _:
                 keys |= {
                     seat_key(event.seat, event.consumer, event.index)
@@ -101,7 +88,7 @@ def _transaction(chain: Chain, escrow: str, hash_: bytes, logs: list[Log], block
         block_hash=block.hash,
         timestamp=block.timestamp,
         sender=sent.sender,
-        call=_call(escrow, sent),
+        call=read_call(escrow, sent.to, sent.data),
         events=tuple(map(_event, logs)),
     )
 
@@ -112,40 +99,3 @@ def _event(log: Log) -> EscrowEvent:
     except (ProtocolError, ValueError) as error:
         event, why = None, str(error)
     return event or Unreadable(log.block, log.block_hash, log.transaction, log.log_index, why)
-
-
-def _call(escrow: str, sent: Sent) -> Call:
-    """What was called; hostile bytes become `Indirect` with the reason."""
-    if not same_address(sent.to, escrow):
-        return Indirect(f"the transaction calls {sent.to or 'a new contract'}, not the escrow")
-    abi = contract_abi(ABI)
-    name = next((name for name, selector in abi.selectors.items() if sent.data[:4] == selector), "")
-    try:
-        return _decoded(name, sent.data)
-    except (ProtocolError, ValueError) as error:
-        return Indirect(f"its calldata cannot be read: {error}")
-
-
-def _decoded(name: str, data: bytes) -> Call:
-    if name == "open":
-        return decode_open(data)
-    if name == "":
-        return Indirect("its calldata names no function of the escrow")
-    values = contract_abi(ABI).decode(name, data)
-    match name:
-        case "settle":
-            return SettleCall(tuple(_claims(values[0])))
-        case "stop" | "release":
-            terms = (read_struct(Lease, values[0]), read_struct(Clauses, values[1]), values[2])
-            return StopCall(*terms) if name == "stop" else ReleaseCall(*terms)
-        case "link":
-            account, owner, signature = values
-            return LinkCall(read_struct(Link, (account, owner)), b"".join(signature))
-        case _:
-            return AccountCall(name)
-
-
-def _claims(settlements: Iterable[tuple[Any, ...]]) -> Iterable[Claim]:
-    for lease, progress, amount, kind, evidence, provider, consumer in settlements:
-        terms = read_struct(Lease, lease)
-        yield Claim(terms, progress, amount, kind, evidence, b"".join(provider), b"".join(consumer))

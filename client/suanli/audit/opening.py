@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from suanli.audit.books import Books, LeaseLife
+from suanli.audit.anomalies import note_arbiter
+from suanli.audit.books import Books
 from suanli.audit.check import Subject
 from suanli.audit.events import EventQueue
 from suanli.audit.facts import Transaction
+from suanli.audit.life import LeaseLife
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import ProtocolError
 from suanli_protocol.escrow import UNUSED
@@ -121,10 +123,20 @@ def _opened(books: Books, transaction: Transaction, opening: Opening, fill: Fill
         books.checks.same("opened_event", member, expected, found, subject)
     life = LeaseLife(len(books.leases) + 1, event.lease_id, transaction, bid, offer, state)
     books.add(life, also=computed)
+    _follows(books, life, subject)
+    note_arbiter(books, life)
     books.credit(lease.consumer, -lease.deposit)
     books.credit(lease.provider, -lease.bond)
     books.occupy(lease.provider, Lanes.unpack(lease.need))
-    books.seats[lease.seat_key] = life.seat_word
+    books.seats[lease.seat_key] = state.word
+
+
+def _follows(books: Books, life: LeaseLife, subject: Subject) -> None:
+    """An attempt counts on from the one before it at its seat, and bears what all before it cost."""
+    before = life.previous.state.previous if life.previous else None
+    attempt, spent = (before.next_attempt, before.total) if before else (1, 0)
+    books.checks.same("attempt", "clauses.attempt", attempt, life.state.clauses.attempt, subject)
+    books.checks.same("attempt", "clauses.spent", spent, life.state.clauses.spent, subject)
 
 
 def _why(code: Refusal) -> str:

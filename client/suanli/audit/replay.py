@@ -9,23 +9,25 @@ from __future__ import annotations
 from typing import assert_never
 
 from suanli.audit.accounts import audit_account_event
-from suanli.audit.books import Books, UnreadLease
+from suanli.audit.books import Books
 from suanli.audit.check import Subject
 from suanli.audit.facts import (
     AccountCall,
+    CancelCall,
     History,
     Holding,
     Indirect,
     LinkCall,
-    ReleaseCall,
     SettleCall,
     Snapshot,
-    StopCall,
+    TermsCall,
     Transaction,
     Unreadable,
 )
+from suanli.audit.life import UnreadLease
 from suanli.audit.opening import audit_open
-from suanli.audit.ways_out import audit_release, audit_settle, audit_stop
+from suanli.audit.receipts import audit_settle
+from suanli.audit.ways_out import audit_way_out
 from suanli_protocol.escrow import UNUSED
 from suanli_protocol.events import (
     Bumped,
@@ -44,7 +46,6 @@ _ANSWERS: dict[str, type[EscrowEvent]] = {
     "depositWithPermit": Deposited,
     "withdraw": Withdrawn,
     "bump": Bumped,
-    "cancel": Cancelled,
 }
 
 
@@ -72,11 +73,9 @@ def _transaction(books: Books, transaction: Transaction) -> None:
             audit_open(books, transaction, transaction.call)
         case SettleCall():
             audit_settle(books, transaction, transaction.call)
-        case StopCall():
-            audit_stop(books, transaction, transaction.call)
-        case ReleaseCall():
-            audit_release(books, transaction, transaction.call)
-        case LinkCall() | AccountCall() | Indirect():
+        case TermsCall():
+            audit_way_out(books, transaction, transaction.call)
+        case LinkCall() | CancelCall() | AccountCall() | Indirect():
             _events_alone(books, transaction)
         case _:
             assert_never(transaction.call)
@@ -100,6 +99,8 @@ def _called_for(books: Books, transaction: Transaction, event: EscrowEvent) -> N
             allowed = _ANSWERS.get(name)
         case LinkCall():
             name, allowed = "link", Linked
+        case CancelCall():
+            name, allowed = "cancel", Cancelled
         case _:
             return
     if allowed is None or not isinstance(event, allowed):

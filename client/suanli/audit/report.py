@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from suanli.audit.books import Books, LeaseLife, UnreadLease
+from suanli.audit.books import Books
 from suanli.audit.check import Check
 from suanli.audit.facts import History
+from suanli.audit.life import Anomaly, LeaseLife, Step, UnreadLease
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import NotFoundError, UsageError
+from suanli_protocol.lease import Claim, Reclaim, Release, Resolve, Settle, Status
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,13 @@ class LeaseReport:
 
     @property
     def status(self) -> str:
-        """open, stopped, settled, released; unread if its papers are not to be had."""
-        return self.lease.status if isinstance(self.lease, LeaseLife) else "unread"
+        """As the escrow's rules name it; unread if its papers are not to be had."""
+        return str(self.lease.status) if isinstance(self.lease, LeaseLife) else "unread"
+
+    @property
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """What is odd about it, though allowed."""
+        return tuple(self.lease.anomalies) if isinstance(self.lease, LeaseLife) else ()
 
     def to_json(self) -> dict[str, Any]:
         """The lease as JSON values; money in base units as decimal text."""
@@ -40,6 +47,7 @@ class LeaseReport:
             "ok": self.ok,
             "checks": len(self.checks),
             "findings": [check.to_json() for check in self.checks if not check.ok],
+            "anomalies": [{"code": one.code, "text": one.text} for one in self.anomalies],
             "notChecked": list(self.unchecked),
         }
         return head | (_life_json(self.lease) if isinstance(self.lease, LeaseLife) else {})
@@ -55,8 +63,16 @@ def _life_json(life: LeaseLife) -> dict[str, Any]:
         "offer": hex32(clauses.offer),
         "documents": hex32(life.bid.documents),
         "attributes": hex32(life.offer.attributes),
+        "guard": clauses.guard,
+        "arbiter": clauses.arbiter,
+        "attempt": clauses.attempt,
+        "attempts": clauses.attempts,
+        "spentBefore": str(clauses.spent),
+        "previous": life.previous.number if life.previous else None,
+        "following": life.following.number if life.following else None,
         "rate": str(clauses.rate),
         "seconds": clauses.max_seconds,
+        "window": clauses.window,
         "openedAt": clauses.opened_at,
         "price": str(lease.price),
         "deposit": str(lease.deposit),
@@ -65,21 +81,60 @@ def _life_json(life: LeaseLife) -> dict[str, Any]:
         "opened": {"block": life.opened.block, "transaction": hex32(life.opened.hash)},
         "receipts": [
             {
-                "amount": str(payment.claim.amount),
-                "kind": int(payment.claim.kind),
-                "evidence": hex32(payment.claim.evidence),
+                "amount": str(payment.amount),
+                "kind": int(payment.kind),
+                "evidence": hex32(payment.evidence),
                 "block": payment.transaction.block,
                 "transaction": hex32(payment.transaction.hash),
             }
             for payment in life.payments
         ],
+        "steps": [_step_json(step) for step in life.steps],
+        "end": end_of(life),
         "toProvider": str(split.to_provider),
         "toMarket": str(split.to_market),
         "toConsumer": str(split.to_consumer),
         "bondBack": str(split.bond_back),
         "penalty": str(split.penalty),
+        "toArbiter": str(split.to_arbiter),
         "locked": str(life.state.locked),
     }
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    """A step with what it asked for; money in base units as decimal text."""
+    change = step.change
+    asked = {name: getattr(change, name) for name in ("amount", "award", "slash") if hasattr(change, name)}
+    return {
+        "change": type(change).__name__.lower(),
+        "status": str(step.after.status),
+        **{name: str(amount) for name, amount in asked.items()},
+        **({"kind": int(change.kind)} if isinstance(change, Settle | Claim) else {}),
+        **({"evidence": hex32(step.evidence)} if step.evidence else {}),
+        "time": step.transaction.timestamp,
+        "block": step.transaction.block,
+        "transaction": hex32(step.transaction.hash),
+    }
+
+
+def end_of(life: LeaseLife) -> str:
+    """How the lease ended, in words; empty while it is open."""
+    if life.state.is_open or not life.steps:
+        return ""
+    last = life.steps[-1]
+    match last.change:
+        case Settle():
+            return "both sides signed the final receipt"
+        case Release():
+            return "the provider gave it back"
+        case Resolve():
+            return "the arbiter judged the dispute"
+        case Reclaim():
+            return "the provider vanished: everything not yet paid, and its bond, went back to the consumer"
+        case _ if last.before.status is Status.DISPUTED:
+            return "the arbiter was silent: the provider was paid half of what was disputed"
+        case _:
+            return "nobody disputed the provider's claim: it was paid as claimed"
 
 
 @dataclass(frozen=True)
@@ -101,6 +156,11 @@ class AuditReport:
         """Whether everything that was checked matches."""
         return not self.findings
 
+    @property
+    def anomalies(self) -> tuple[tuple[int, Anomaly], ...]:
+        """What is odd, though allowed, by the lease's number."""
+        return tuple((found.lease.number, anomaly) for found in self.leases for anomaly in found.anomalies)
+
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
         history = self.history
@@ -114,6 +174,9 @@ class AuditReport:
             "transactions": len(history.transactions),
             "checks": len(self.checks),
             "findings": [check.to_json() for check in self.findings],
+            "anomalies": [
+                {"lease": number, "code": anomaly.code, "text": anomaly.text} for number, anomaly in self.anomalies
+            ],
             "leases": [lease.to_json() for lease in self.leases],
             "notChecked": list(self.unchecked),
         }
@@ -146,9 +209,10 @@ def _touched(lease: LeaseLife | UnreadLease) -> tuple[set[str], set[bytes]]:
     if isinstance(lease, UnreadLease):
         return set(), {lease.opened.hash}
     terms = lease.state.lease
-    made = [lease.opened, *(payment.transaction for payment in lease.payments)]
-    made += [one for one in (lease.stopped, lease.released) if one]
-    return {terms.consumer, terms.provider, terms.market}, {transaction.hash for transaction in made}
+    made = [lease.opened, *(step.transaction for step in lease.steps)]
+    parties = {terms.consumer, terms.provider, terms.market}
+    parties |= {lease.state.clauses.arbiter} if lease.split.to_arbiter else set()
+    return parties, {transaction.hash for transaction in made}
 
 
 def _concerns(check: Check, lease: bytes, parties: set[str], transactions: set[bytes]) -> bool:

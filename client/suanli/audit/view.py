@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from suanli.audit.books import LeaseLife
 from suanli.audit.check import Check
-from suanli.audit.report import AuditReport, LeaseReport
+from suanli.audit.facts import Transaction
+from suanli.audit.life import LeaseLife, Step
+from suanli.audit.report import AuditReport, LeaseReport, end_of
 from suanli.terminal.console import style
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import hex32
-from suanli_protocol.lease import stake_down
+from suanli_protocol.lease import Claim, Kind, Resolve, Settle, stake_down
+from suanli_protocol.messages import ZERO_ADDRESS
 from suanli_protocol.units import format_cores, format_duration, format_mib, format_money
 
 LABEL = 10
@@ -29,17 +31,26 @@ SENTENCES = {
     "terms": "each way out was taken under the lease's own terms",
     "release_authority": "it was given back by the provider",
     "released_event": "the penalty is what the clauses say",
+    "claim_authority": "it was claimed by the provider",
+    "claimed_event": "the claim is what the provider asked for, within the time that was used",
+    "dispute_authority": "it was disputed by the consumer or its guard",
+    "disputed_event": "the arbiter was called in time",
+    "arbiter_signature": "the verdict is the arbiter's",
+    "resolved_event": "award, slash and the arbiter's cost are what the verdict and the rules say",
+    "finalized_event": "it was finalized after its time, and what was paid is what the claim allows",
+    "reclaimed_event": "it was reclaimed after its time, with the whole bond",
+    "attempt": "the attempts at its seat follow each other, and each bears what the earlier ones cost",
     "split": "deposit and bond are split to the last unit",
     "seat_word": "the escrow holds exactly this state at the lease's seat",
     "account": "the parties' accounts replay from their first deposit to the state on chain",
     "token_balance": "the escrow's tokens cover all that is free or locked",
     "attributes_digest": "the provider's attributes are those that the offer names",
     "documents_digest": "job and constraints are those that the bid names",
-    "evidence_digest": "the evidence is the one that the receipt names",
-    "evidence_amount": "the evidence is about the receipt's amount",
+    "evidence_digest": "the evidence is the one that the receipt or the claim names",
+    "evidence_amount": "the evidence is about the amount that was asked for",
     "evidence_billing": "it was billed in the mode that the job asks for",
     "evidence_time": "no more time was billed than there was",
-    "bill": "the bill, recomputed from the metered usage, is the amount that was paid",
+    "bill": "the bill, recomputed from the metered usage, is the amount that was asked for",
     "output_digest": "the output files here are those that were delivered",
 }
 
@@ -50,6 +61,8 @@ def lines(report: AuditReport) -> Iterator[str]:
         yield from _lease(report, report.leases[0])
     else:
         yield from _table(report)
+    for number, anomaly in report.anomalies:
+        yield f"{style('!', 'yellow')} {style(anomaly.code, 'yellow', bold=True)}  lease {number}: {anomaly.text}"
     yield ""
     yield from _verdict(report)
 
@@ -73,7 +86,7 @@ def _lease(report: AuditReport, found: LeaseReport) -> Iterator[str]:
     if isinstance(found.lease, LeaseLife):
         yield from _parties(found.lease)
         yield from _terms(report, found.lease)
-        yield from _course(found.lease)
+        yield from _course(report, found.lease)
         yield from _split(report, found.lease)
     yield ""
     yield from _checks(found.checks)
@@ -87,10 +100,13 @@ def _parties(life: LeaseLife) -> Iterator[str]:
     yield _row("Parties", "consumer ", lease.consumer)
     yield _row("", "provider ", lease.provider)
     yield _row("", "market   ", lease.market)
+    if clauses.arbiter != ZERO_ADDRESS:
+        yield _row("", "arbiter  ", clauses.arbiter)
     yield _row("Papers", "bid      ", hex32(clauses.bid))
     yield _row("", "offer    ", hex32(clauses.offer))
-    for payment in life.payments:
-        yield _row("", "evidence ", hex32(payment.claim.evidence))
+    for step in life.steps:
+        if step.evidence:
+            yield _row("", "verdict  " if isinstance(step.change, Resolve) else "evidence ", hex32(step.evidence))
 
 
 def _terms(report: AuditReport, life: LeaseLife) -> Iterator[str]:
@@ -100,6 +116,17 @@ def _terms(report: AuditReport, life: LeaseLife) -> Iterator[str]:
     yield _row("Terms", f"{_need(Lanes.unpack(lease.need))}, for at most {format_duration(clauses.max_seconds)}")
     yield _row("", f"{rate} {history.symbol} per hour, at least {format_duration(clauses.min_seconds)} are billed")
     yield _row("", f"market fee {lease.fee_bps / 100:g} % of what is paid")
+    if clauses.attempts > 1:
+        yield _row("", _attempt(report, life))
+
+
+def _attempt(report: AuditReport, life: LeaseLife) -> str:
+    """Which attempt of its seat the lease is, and the leases beside it."""
+    clauses, parts = life.state.clauses, []
+    parts += [f"after lease {life.previous.number}"] if life.previous else []
+    parts += [f"followed by lease {life.following.number}"] if life.following else []
+    parts += [f"{format_money(clauses.spent, report.history.decimals)} spent before"] if clauses.spent else []
+    return ", ".join([f"attempt {clauses.attempt} of at most {clauses.attempts}", *parts])
 
 
 def _need(need: Lanes) -> str:
@@ -110,15 +137,43 @@ def _need(need: Lanes) -> str:
     return ", ".join(parts)
 
 
-def _course(life: LeaseLife) -> Iterator[str]:
+def _course(report: AuditReport, life: LeaseLife) -> Iterator[str]:
     """What happened to the lease, in the order of the chain."""
-    happened = [("Opened", life.opened)]
-    happened += [("Settled" if payment.claim.kind else "Paid", payment.transaction) for payment in life.payments]
-    happened += [("Stopped", life.stopped)] if life.stopped else []
-    happened += [("Released", life.released)] if life.released else []
     yield ""
-    for label, made in sorted(happened, key=lambda pair: pair[1].block):
-        yield _row(label, _time(made.timestamp), f"block {made.block}", hex32(made.hash))
+    yield _happened("Opened", life.opened)
+    for step in life.steps:
+        asked = _asked(report, step)
+        yield _happened(_named(step), step.transaction, *([asked] if asked else []))
+    if not life.state.is_open:
+        yield _row("", end_of(life))
+
+
+def _happened(label: str, made: Transaction, *more: str) -> str:
+    return _row(label, _time(made.timestamp), f"block {made.block}", hex32(made.hash), *more)
+
+
+def _named(step: Step) -> str:
+    """A step in one word."""
+    match step.change:
+        case Settle(kind=Kind.INTERIM):
+            return "Paid"
+        case _:
+            return str(step.after.status).capitalize()
+
+
+def _asked(report: AuditReport, step: Step) -> str:
+    """The amounts that a step was about."""
+
+    def money(amount: int) -> str:
+        return format_money(amount, report.history.decimals)
+
+    match step.change:
+        case Settle(amount) | Claim(amount):
+            return money(amount)
+        case Resolve(award, slash):
+            return f"{money(award)} awarded" + (f", {money(slash)} of the bond to be taken" if slash else "")
+        case _:
+            return ""
 
 
 def _split(report: AuditReport, life: LeaseLife) -> Iterator[str]:
@@ -134,6 +189,7 @@ def _split(report: AuditReport, life: LeaseLife) -> Iterator[str]:
         ("Returned", "to the consumer", split.to_consumer + split.penalty),
         ("", "to the provider (bond)", split.bond_back),
     ]
+    rows += [("Arbiter", "cost of the dispute", split.to_arbiter)] if split.to_arbiter else []
     rows += [("Held", "still locked", life.state.locked)] if life.state.is_open else []
     first = rows[0][1]
     yield ""
@@ -170,16 +226,19 @@ def _finding(check: Check) -> Iterator[str]:
 
 def _table(report: AuditReport) -> Iterator[str]:
     history = report.history
-    yield style(f"{'Lease':>5}  {'Status':9}  {'Opened':25}  {'Paid':>14}  {'Fee':>12}  {'Id':66}", bold=True)
+    yield style(
+        f"{'Lease':>5}  {'Status':9}  {'Attempt':>7}  {'Opened':25}  {'Paid':>14}  {'Fee':>12}  {'Id':66}", bold=True
+    )
     for found in report.leases:
         mark = style("✓", "green") if found.ok else style("✗", "red")
-        life = found.lease
-        paid = fee = opened = ""
+        life, id_ = found.lease, hex32(found.lease.id)
+        paid = fee = opened = attempt = ""
         if isinstance(life, LeaseLife):
             paid = format_money(life.split.to_provider, history.decimals, places=history.decimals)
             fee = format_money(life.split.to_market, history.decimals, places=history.decimals)
             opened = _time(life.opened.timestamp)
-        yield f"{life.number:>5}  {found.status:9}  {opened:25}  {paid:>14}  {fee:>12}  {hex32(life.id)} {mark}"
+            attempt = str(life.state.clauses.attempt)
+        yield f"{life.number:>5}  {found.status:9}  {attempt:>7}  {opened:25}  {paid:>14}  {fee:>12}  {id_} {mark}"
     yield ""
     yield from _checks(report.checks)
     if report.unchecked:

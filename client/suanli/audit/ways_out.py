@@ -1,186 +1,168 @@
-"""Auditing settle, stop and release: who signed or called, what was due, where the money went. Pure."""
+"""Auditing every way out but settle: who called, what the rules make of it at the block's time, what was said. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from typing import Any, assert_never
 
-from suanli.audit.books import Books, LeaseLife, Payment
+from suanli.audit.anomalies import note_arbiter
+from suanli.audit.books import Books
+from suanli.audit.changes import advance, same_clauses, same_terms
 from suanli.audit.check import Subject
 from suanli.audit.events import EventQueue
-from suanli.audit.facts import Claim, ReleaseCall, SettleCall, StopCall, Transaction
-from suanli_protocol.errors import ProtocolError
-from suanli_protocol.escrow import UNUSED
-from suanli_protocol.events import Released, Settled, SettlementRefused, Stopped
+from suanli.audit.facts import (
+    ClaimCall,
+    DisputeCall,
+    FinalizeCall,
+    ReclaimCall,
+    ReleaseCall,
+    ResolveCall,
+    StopCall,
+    Transaction,
+    WayOutCall,
+)
+from suanli.audit.life import LeaseLife, Step
+from suanli_protocol.events import Claimed, Disputed, EscrowEvent, Finalized, Reclaimed, Released, Resolved, Stopped
 from suanli_protocol.lease import (
     Change,
-    Clauses,
+    Claim,
+    Dispute,
+    Finalize,
     Kind,
-    Lease,
-    Refusal,
+    Phase,
+    Reclaim,
     Release,
-    Settle,
-    Split,
+    Resolve,
     Stop,
-    apply,
-    clauses_hash,
+    dispute_costs,
     fee_down,
     lease_id,
-    settle_refusal,
 )
-from suanli_protocol.signing import keccak256
+from suanli_protocol.messages import to_camel
+
+_EVENTS: dict[type[WayOutCall], type[EscrowEvent]] = {
+    StopCall: Stopped,
+    ReleaseCall: Released,
+    ClaimCall: Claimed,
+    DisputeCall: Disputed,
+    ResolveCall: Resolved,
+    FinalizeCall: Finalized,
+    ReclaimCall: Reclaimed,
+}
 
 
-def audit_settle(books: Books, transaction: Transaction, call: SettleCall) -> None:
-    """Replays the call on the books and compares each event with what the rules say."""
+def audit_way_out(books: Books, transaction: Transaction, call: WayOutCall) -> None:
+    """Replays the call on the books and compares its event, member by member, with what the rules say."""
+    kind = _EVENTS[type(call)]
     queue = EventQueue(books.checks, transaction)
-    for claim in call.claims:
-        event = queue.take(Settled, SettlementRefused, what="Settled or SettlementRefused")
-        if isinstance(event, Settled):
-            _settled(books, transaction, claim, event)
-        elif isinstance(event, SettlementRefused):
-            _refused(books, transaction, claim, event)
-    queue.finish()
-
-
-def _refused(books: Books, transaction: Transaction, claim: Claim, event: SettlementRefused) -> None:
-    """A receipt that the escrow left out: for the reason that the rules give."""
-    subject = Subject(transaction=transaction.hash)
-    books.checks.same("settlement_refused_event", "lease", lease_id(claim.lease), event.lease_id, subject)
-    code = _refusal(books, transaction, claim)
-    books.checks.same("settlement_refused_event", "code", code, event.refusal, subject)
-
-
-def _refusal(books: Books, transaction: Transaction, claim: Claim) -> Refusal:
-    """Why the rules would refuse a receipt, in the escrow's order."""
-    lease, caller = claim.lease, transaction.sender
-    identity = lease_id(lease)
-    life = books.life(identity)
-    word = books.seats.get(lease.seat_key, UNUSED)
-    if life is None or word != keccak256(identity + claim.progress.to_bytes(32, "big")):
-        return Refusal.UNKNOWN_LEASE
-    code = settle_refusal(life.state, claim.amount, claim.kind)
-    if code is not Refusal.NONE:
-        return code
-    receipt = claim.receipt
-    if books.signer_of(receipt, claim.provider, lease.provider, caller) != lease.provider:
-        return Refusal.PROVIDER_SIGNATURE
-    if books.signer_of(receipt, claim.consumer, lease.consumer, caller) != lease.consumer:
-        return Refusal.CONSUMER_SIGNATURE
-    return Refusal.NONE
-
-
-def _settled(books: Books, transaction: Transaction, claim: Claim, event: Settled) -> None:
-    """A payment: both signatures, the terms it was made under, its bounds, its split, its event."""
-    subject = Subject(event.lease_id, transaction=transaction.hash)
-    identity = lease_id(claim.lease)
-    books.checks.same("settled_event", "lease", identity, event.lease_id, subject)
-    life = books.life(event.lease_id, identity)
-    if life is None:
-        books.checks.fail("unknown_lease", "settle", "a lease that was opened before", event.lease_id, subject)
-        return
-    subject = Subject(life.id, transaction=transaction.hash)
-    _same_terms(books, life, claim.lease, claim.progress, subject)
-    receipt, lease = claim.receipt, life.state.lease
-    books.signed("provider_signature", receipt, claim.provider, lease.provider, transaction.sender, subject)
-    books.signed("consumer_signature", receipt, claim.consumer, lease.consumer, transaction.sender, subject)
-    books.checks.same("settled_event", "paid", claim.amount, event.paid, subject)
-    books.checks.same("settled_event", "fee", fee_down(claim.amount, lease.fee_bps), event.fee, subject)
-    books.checks.same("settled_event", "kind", claim.kind, int(event.kind), subject)
-    books.checks.same("settled_event", "evidence", claim.evidence, event.evidence, subject)
-    _pay(books, life, transaction, claim, subject)
-
-
-def _pay(books: Books, life: LeaseLife, transaction: Transaction, claim: Claim, subject: Subject) -> None:
-    code = settle_refusal(life.state, claim.amount, claim.kind)
-    bounds = f"{life.state.progress.paid} to {life.state.lease.price}"
-    named = "amount_bounds" if code is Refusal.NONE else code.name.lower()
-    found = f"kind {claim.kind}" if code is Refusal.KIND else claim.amount
-    if not books.checks.holds(named, "settle", code is Refusal.NONE, bounds, found, subject):
-        return
-    split = _change(books, life, Settle(claim.amount, Kind(claim.kind)), transaction, subject)
-    if split is not None:
-        life.payments.append(Payment(transaction, claim, split))
-
-
-def _change(books: Books, life: LeaseLife, change: Change, transaction: Transaction, subject: Subject) -> Split | None:
-    """Takes the lease on; None and a finding if the rules do not allow it. A closed lease has split all it held."""
-    try:
-        after, split = apply(life.state, change, transaction.timestamp)
-    except ProtocolError as error:
-        books.checks.fail(error.code, type(change).__name__.lower(), "a change that the rules allow", error, subject)
-        return None
-    books.release_split(life, after, split)
-    if not after.is_open:
-        held = after.lease.deposit + after.lease.bond
-        books.checks.same("split", "deposit and bond", held, life.split.total, subject)
-    return split
-
-
-def _same_terms(books: Books, life: LeaseLife, lease: Lease, progress: int, subject: Subject) -> None:
-    """The caller's terms are those that the two papers gave, and its progress is where the lease stood."""
-    for field in fields(Lease):
-        expected, found = getattr(life.state.lease, field.name), getattr(lease, field.name)
-        books.checks.same("terms", f"lease.{field.name}", expected, found, subject)
-    books.checks.same("terms", "progress", life.state.progress.pack(), progress, subject)
-
-
-def _same_clauses(books: Books, life: LeaseLife, clauses: Clauses, subject: Subject) -> None:
-    for field in fields(Clauses):
-        expected, found = getattr(life.state.clauses, field.name), getattr(clauses, field.name)
-        books.checks.same("terms", f"clauses.{field.name}", expected, found, subject)
-    books.checks.same("terms", "lease.clauses", clauses_hash(clauses), life.state.lease.clauses, subject)
-
-
-def audit_stop(books: Books, transaction: Transaction, call: StopCall) -> None:
-    """A stop: by whom, and the second from which nothing more is billable."""
-    queue = EventQueue(books.checks, transaction)
-    event = queue.take(Stopped, what="Stopped")
+    event = queue.take(kind, what=kind.__name__)
     queue.finish()
     life = _life_of_call(books, transaction, call)
-    if life is None or not isinstance(event, Stopped):
+    if life is None or event is None:
         return
     subject = Subject(life.id, transaction=transaction.hash)
-    lease, guard = life.state.lease, life.state.clauses.guard
-    by_consumer = any(books.acts_for(transaction.sender, one) for one in (lease.consumer, guard))
-    allowed = by_consumer or books.acts_for(transaction.sender, lease.provider)
-    books.checks.holds("stop_authority", "sender", allowed, "a party or the guard", transaction.sender, subject)
-    books.checks.same("stopped_event", "lease", lease_id(call.lease), event.lease_id, subject)
-    books.checks.same("stopped_event", "by", transaction.sender, event.by, subject)
-    books.checks.same("stopped_event", "byConsumerSide", by_consumer, event.by_consumer_side, subject)
-    if _change(books, life, Stop(by_consumer), transaction, subject) is not None:
-        books.checks.same("stopped_event", "clock", life.state.progress.clock, event.clock, subject)
-        life.stopped = transaction
+    _check_caller(books, life, transaction, call, subject)
+    change = _change(books, life, transaction, call, subject)
+    step = change and advance(books, life, change, transaction, getattr(call, "evidence", b""), subject)
+    if step:
+        said = {"lease_id": lease_id(call.lease)} | _said(transaction, call, step)
+        for member, expected in said.items():
+            name = "lease" if member == "lease_id" else to_camel(member)
+            books.checks.same(f"{kind.__name__.lower()}_event", name, expected, getattr(event, member), subject)
 
 
-def audit_release(books: Books, transaction: Transaction, call: ReleaseCall) -> None:
-    """A lease given back: by the provider, with the refund and the penalty that the clauses set."""
-    queue = EventQueue(books.checks, transaction)
-    event = queue.take(Released, what="Released")
-    queue.finish()
-    life = _life_of_call(books, transaction, call)
-    if life is None or not isinstance(event, Released):
-        return
-    subject = Subject(life.id, transaction=transaction.hash)
-    allowed = books.acts_for(transaction.sender, life.state.lease.provider)
-    books.checks.holds("release_authority", "sender", allowed, "the provider", transaction.sender, subject)
-    books.checks.same("released_event", "lease", lease_id(call.lease), event.lease_id, subject)
-    books.checks.same("released_event", "paid", life.state.progress.paid, event.paid, subject)
-    split = _change(books, life, Release(), transaction, subject)
-    if split is not None:
-        books.checks.same("released_event", "penalty", split.penalty, event.penalty, subject)
-        life.released = transaction
-
-
-def _life_of_call(books: Books, transaction: Transaction, call: StopCall | ReleaseCall) -> LeaseLife | None:
+def _life_of_call(books: Books, transaction: Transaction, call: WayOutCall) -> LeaseLife | None:
+    """The lease that the call or its event names, with its terms compared."""
     identity = lease_id(call.lease)
-    life = books.life(
-        identity, *(event.lease_id for event in transaction.events if isinstance(event, Stopped | Released))
-    )
+    named = [getattr(event, "lease_id", None) for event in transaction.events]
+    life = books.life(identity, *(one for one in named if isinstance(one, bytes)))
     if life is None:
         subject = Subject(identity, transaction=transaction.hash)
         books.checks.fail("unknown_lease", "call", "a lease that was opened before", identity, subject)
         return None
     subject = Subject(life.id, transaction=transaction.hash)
-    _same_terms(books, life, call.lease, call.progress, subject)
-    _same_clauses(books, life, call.clauses, subject)
+    same_terms(books, life, call.lease, call.progress, subject)
+    same_clauses(books, life, call.clauses, subject)
     return life
+
+
+def _is_consumer_side(books: Books, life: LeaseLife, caller: str) -> bool:
+    return any(books.acts_for(caller, one) for one in (life.state.lease.consumer, life.state.clauses.guard))
+
+
+def _check_caller(books: Books, life: LeaseLife, transaction: Transaction, call: WayOutCall, subject: Subject) -> None:
+    """The caller is one who may; an arbiter may have signed instead."""
+    caller = transaction.sender
+    by_provider = books.acts_for(caller, life.state.lease.provider)
+    by_consumer_side = _is_consumer_side(books, life, caller)
+
+    def check(code: str, allowed: bool, who: str) -> None:
+        books.checks.holds(code, "sender", allowed, who, caller, subject)
+
+    match call:
+        case StopCall():
+            check("stop_authority", by_provider or by_consumer_side, "a party or the guard")
+        case ReleaseCall():
+            check("release_authority", by_provider, "the provider")
+        case ClaimCall():
+            check("claim_authority", by_provider, "the provider")
+        case DisputeCall():
+            check("dispute_authority", by_consumer_side, "the consumer or the guard")
+        case ResolveCall():
+            books.signed("arbiter_signature", call.verdict, call.arbiter, life.state.clauses.arbiter, caller, subject)
+            note_arbiter(books, life)
+        case FinalizeCall() | ReclaimCall():
+            pass  # anyone may: the time alone decides
+        case _:
+            assert_never(call)
+
+
+def _change(
+    books: Books, life: LeaseLife, transaction: Transaction, call: WayOutCall, subject: Subject
+) -> Change | None:
+    """The change that the call asks for; None and a finding if a claim's kind is none."""
+    match call:
+        case StopCall():
+            return Stop(_is_consumer_side(books, life, transaction.sender))
+        case ReleaseCall():
+            return Release()
+        case ClaimCall():
+            if call.kind in set(Kind):
+                return Claim(call.amount, Kind(call.kind))
+            books.checks.fail("lease_kind", "claim", "done or failed", call.kind, subject)
+            return None
+        case DisputeCall():
+            return Dispute()
+        case ResolveCall():
+            return Resolve(call.award, call.slash)
+        case FinalizeCall():
+            return Finalize()
+        case ReclaimCall():
+            return Reclaim()
+        case _:
+            assert_never(call)
+
+
+def _said(transaction: Transaction, call: WayOutCall, step: Step) -> dict[str, Any]:
+    """What the escrow must have said, by the event's members."""
+    lease, before, after, split = step.after.lease, step.before.progress, step.after.progress, step.split
+    totals = {"paid": after.paid, "fee": fee_down(after.paid, lease.fee_bps)}
+    match call:
+        case StopCall():
+            return {"by": transaction.sender, "by_consumer_side": after.by_consumer_side, "clock": after.clock}
+        case ReleaseCall():
+            return {"paid": after.paid, "penalty": split.penalty}
+        case ClaimCall():
+            asked = {"amount": after.claimed, "kind": after.kind, "evidence": call.evidence}
+            return asked | {"clock": after.clock}
+        case DisputeCall():
+            return {"by": transaction.sender, "clock": after.clock}
+        case ResolveCall():
+            of_consumer, of_provider = dispute_costs(before.claimed - before.paid, call.award - before.paid)
+            costs = {"cost_consumer": of_consumer, "cost_provider": of_provider}
+            return totals | costs | {"slash": split.penalty, "evidence": call.evidence}
+        case FinalizeCall():
+            return totals | {"kind": before.kind, "disputed": before.phase is Phase.DISPUTED}
+        case ReclaimCall():
+            return totals | {"bond": split.penalty}
+        case _:
+            assert_never(call)
