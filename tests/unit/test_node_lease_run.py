@@ -31,7 +31,7 @@ from suanli_node.leases.workshop import Collection, Say, spec_of
 from suanli_protocol import wire
 from suanli_protocol.archive import Source as ArchiveSource
 from suanli_protocol.documents import Evidence, JobDocument
-from suanli_protocol.errors import ChainUnavailableError, MarketError, NotFoundError, UnreachableError
+from suanli_protocol.errors import ChainUnavailableError, ExecutionError, MarketError, NotFoundError, UnreachableError
 from suanli_protocol.escrow import CLOSED
 from suanli_protocol.lease import Phase, Progress
 from suanli_protocol.lease_history import LeaseHistory
@@ -131,6 +131,7 @@ class FakeRunner:
     stops: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     endless: bool = False
+    deaf: int = 0  # so many stops do not reach it
 
     def start(self, spec: RunSpec) -> None:
         """Once."""
@@ -180,6 +181,8 @@ class FakeRunner:
         if lease_id not in self.known:
             raise NotFoundError("never started")
         self.stops.append(reason)
+        if len(self.stops) <= self.deaf:
+            raise ExecutionError("the Ray host cannot be reached", code="ray_host")
         if not self.known[lease_id].final:
             self._end(lease_id, "stopped", 143)
 
@@ -424,6 +427,16 @@ def test_a_stop_that_no_event_told_is_seen_on_the_chain(tmp_path: Path) -> None:
     evidence = world.evidence()
     assert (evidence.reason, evidence.usage.wall_ms) == ("stopped", 1_000)
     assert world.runner.stops == ["stopped"]
+
+
+def test_a_stop_that_the_host_did_not_hear_is_said_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.runner.endless, world.runner.deaf = True, 2
+    world.history = LeaseHistory(Progress(clock=builders.NOW + 2, phase=Phase.STOPPED, flags=1))
+    world.word = world.opened.word(world.history.progress)
+    world.live()
+    assert (world.evidence().reason, world.runner.stops) == ("stopped", ["stopped"] * 3)
 
 
 def test_a_stop_before_the_start_starts_nothing(tmp_path: Path) -> None:

@@ -234,6 +234,8 @@ class LeaseRun:
         next_look = time.monotonic() + CHAIN_LOOK_S
         while not status.final:
             if time.monotonic() >= next_look:
+                if self._stopped.is_set():
+                    self._stop_run()  # once more: the host may have been away when it was told
                 self._look_at_chain()
                 next_look = time.monotonic() + CHAIN_LOOK_S
             self._check_halt()
