@@ -83,12 +83,18 @@ def test_a_second_head_that_drips_is_closed(address: tuple[str, int]) -> None:
         assert client.recv(100) == b""
 
 
+def fill(client: socket.socket) -> None:
+    """Ten megabytes of a head that never ends."""
+    for _ in range(1_000):
+        client.sendall(b"X-Filler: " + b"x" * 10_000 + b"\r\n")
+
+
 def test_a_head_without_an_end_is_closed(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 60.0)
-    with connect(address) as client, pytest.raises((BrokenPipeError, ConnectionResetError)):
+    with connect(address) as client:
         client.sendall(HEAD[:-2])
-        for _ in range(1_000):
-            client.sendall(b"X-Filler: " + b"x" * 10_000 + b"\r\n")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            fill(client)
     assert b"done" in ask(address)
 
 
