@@ -51,6 +51,7 @@ from suanli_protocol.openings import (
 from suanli_protocol.signing import Signer, address_bytes, keccak256
 from support import builders
 from support.evm import Evm, LocalEscrow
+from support.told import event_of, opened_event, without_place
 
 FUNDS = 10**9
 EVIDENCE = b"\x05" * 32
@@ -74,18 +75,22 @@ class World:
     states: list[State] = field(default_factory=list)
     bids: dict[bytes, Bid] = field(default_factory=dict)  # by lease
     outcomes: dict[str, int] = field(default_factory=dict)  # how often what happened
+    funds: int = FUNDS  # of each of the people
 
     @classmethod
     def begin(cls, evm: Evm) -> World:
         """Everybody has money; the escrow holds the tokens for it."""
         world = cls(LocalEscrow(evm))
-        for person in world.people:
-            world.set_account(person.address, Account(FUNDS))
-        faucet = contract_abi("DevCredit").encode(
-            "faucet", address_bytes(world.escrow.address), FUNDS * len(world.people)
-        )
-        evm.call(world.escrow.token, faucet)
+        world.endow()
         return world
+
+    def endow(self) -> None:
+        """Gives everybody money, and the escrow the tokens for it."""
+        for person in self.people:
+            self.set_account(person.address, Account(self.funds))
+        total = self.funds * len(self.people)
+        faucet = contract_abi("DevCredit").encode("faucet", address_bytes(self.escrow.address), total)
+        self.escrow.evm.call(self.escrow.token, faucet)
 
     def set_account(self, address: str, account: Account) -> None:
         """An account's word on both sides."""
@@ -136,16 +141,15 @@ class World:
         opening = Opening(bid, self.key(bid.consumer).sign(domain, bid), (fill,))
         sent = self._send(market, encode_open(ZERO32, [opening]))
         assert sent is not None, "open never reverts"
-        got = sent[1]
+        head, got = sent
         self._note(f"open {code.name.lower()}")
+        assert without_place(head) == ("RoundCommitted", {"market": market, "head": ZERO32})
         if code is not Refusal.NONE:
-            assert isinstance(got, events.Refused), (code, got)
-            assert got.refusal is code
+            assert without_place(got) == ("Refused", {"seat": bid.seat, "index": 0, "refusal": code})
             return None
         attempt, spent = attempt_after(previous)
         state = State(*terms(bid, offer, rate=rate, attempt=attempt, spent=spent, opened_at=self.now))
-        assert isinstance(got, events.Opened)
-        assert (got.lease_id, got.attempt) == (lease_id(state.lease), attempt)
+        assert without_place(got) == without_place(opened_event(state, bid, offer))
         self._credit(bid.consumer, -state.lease.deposit)
         self._credit(offer.provider, -state.lease.bond)
         self._occupy(offer.provider, Lanes.unpack(state.need))
@@ -163,6 +167,8 @@ class World:
         sent = self._send(caller, abi.encode("cancel", address_bytes(bid.consumer), bid.seat, 0, previous))
         assert (sent is not None) == (free and acts_for(caller, bid.consumer))
         if sent is not None:
+            named = {"seat_key": key, "consumer": bid.consumer, "seat": bid.seat, "index": 0}
+            assert [without_place(event) for event in sent] == [("Cancelled", named)]
             self.seats[key] = CLOSED_WORD
             assert self.escrow.seat(key) == CLOSED_WORD
         self._note("cancel" if sent is not None else "cancel refused")
@@ -182,6 +188,9 @@ class World:
             self._see(before)
             return None
         after, split = expected
+        assert got is not None
+        told = event_of(before, change, after, split, caller, EVIDENCE)
+        assert [without_place(event) for event in got] == [without_place(told)]
         assert split.total == before.locked - after.locked
         lease = before.lease
         self._credit(lease.provider, split.to_provider + split.bond_back)
@@ -234,10 +243,7 @@ class World:
                 data = escrow_call("finalize", state)
             case Reclaim():
                 data = escrow_call("reclaim", state)
-        sent = self._send(caller, data)
-        if sent is not None:
-            self._compare(state, sent[0])
-        return sent
+        return self._send(caller, data)
 
     def _verdict(self, state: State, award: int, slash: int) -> bytes:
         if state.clauses.arbiter == ZERO_ADDRESS:
@@ -253,12 +259,10 @@ class World:
         assert sent is not None, "settle never reverts"
         if isinstance(sent[0], events.SettlementRefused):
             code = settle_refusal(state, amount, kind) if state.is_open else Refusal.UNKNOWN_LEASE
-            assert sent[0].refusal is code
+            refused = {"lease_id": lease_id(lease), "refusal": code}
+            assert [without_place(event) for event in sent] == [("SettlementRefused", refused)]
             return None
         return sent
-
-    def _compare(self, state: State, event: events.EscrowEvent) -> None:
-        assert getattr(event, "lease_id", None) == lease_id(state.lease)
 
     # The model
 
@@ -288,7 +292,7 @@ class World:
         free = sum(account.free for account in self.accounts.values())
         assert self.balance(self.escrow.address) >= free + locked
         outside = sum(self.balance(address) for address in self.accounts)
-        assert free + locked + outside == FUNDS * len(self.people)
+        assert free + locked + outside == self.funds * len(self.people)
 
     def withdraw_all(self, address: str) -> int:
         """Takes everything out of an account; what arrived."""
