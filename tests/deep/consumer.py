@@ -24,7 +24,8 @@ from suanli.session.session import is_sent
 from suanli_protocol.errors import SuanliError, UsageError
 
 AT_ONCE = 3
-AWAY_S = 8.0  # longer than a node waits for a countersignature on a devnet
+WINDOW_S = 30  # the node claims after a third of it without a countersignature
+AWAY_S = 15.0
 PATIENCE_S = 240.0
 NEED = Resources(cpu_milli=100, memory_mib=64, disk_mib=32)
 TIMEOUTS = Timeouts(queue=90, startup=60, execution=60)
@@ -103,7 +104,7 @@ class Consumer:
                     patiently(handle.cancel)
 
     def _submit(self, errand: Errand) -> JobHandle:
-        plan = self._client.quote(errand.job(self._folder))
+        plan = self._client.quote(errand.job(self._folder), window=WINDOW_S)
         return self._client.submit(plan, idempotency_key=errand.key)
 
 

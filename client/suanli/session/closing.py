@@ -15,7 +15,7 @@ from suanli.session.joblog import LogFollower
 from suanli.session.outcome import words
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
-from suanli_protocol.errors import IntegrityError
+from suanli_protocol.errors import IntegrityError, MarketError
 from suanli_protocol.events import Finalized, Reclaimed, Released, Resolved, Settled
 from suanli_protocol.lease import Kind, fee_down
 from suanli_protocol.reasons import CONSUMER_FAULT, Phase, Reason
@@ -95,9 +95,13 @@ def _sign(desk: Desk, agreement: Agreement, claim: Claim) -> None:
 
 
 def countersign(desk: Desk, agreement: Agreement) -> None:
-    """Gives the market the signature that is on the disk."""
+    """Gives the market the signature that is on the disk; a lease that closed meanwhile needs it no more."""
     body = wire.Countersignature(receipt=desk.record.receipt or {}, signature=desk.record.countersignature)
-    desk.market.countersign(agreement.id, body)
+    try:
+        desk.market.countersign(agreement.id, body)
+    except MarketError as error:
+        if error.code != "lease_closed":
+            raise
     if direct.is_direct(desk.record):
         direct.settle(desk, agreement)
     faults.reach("client.receipt.countersigned")
