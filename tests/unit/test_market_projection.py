@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlmodel import Session, select
 
+from suanli_market.admission.papers import BidPaper
 from suanli_market.chain.projection import Projection, Step, Stretch
-from suanli_market.clearing.book import Returned
+from suanli_market.clearing.book import Entered, Left, Returned
+from suanli_market.clearing.conditions import StandingBid
+from suanli_market.leasing.leases import state_of, terms_of, view_of
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, EventRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import wire
-from suanli_protocol.events import EscrowEvent, Opened, Refused, Released, Settled, SettlementRefused
-from suanli_protocol.lease import Kind, Refusal, lease_id, terms
-from support.builders import NOW, a_receipt, consumer, provider
+from suanli_protocol.documents import documents_digest
+from suanli_protocol.events import (
+    Claimed,
+    Disputed,
+    EscrowEvent,
+    Finalized,
+    Opened,
+    Reclaimed,
+    Refused,
+    Released,
+    Resolved,
+    Settled,
+    SettlementRefused,
+    Stopped,
+)
+from suanli_protocol.lease import Kind, Previous, Progress, Refusal, clauses_hash, lease_id, terms
+from suanli_protocol.lease import Phase as ChainPhase
+from suanli_protocol.signing import struct_hash
+from support.builders import NOW, a_bid, a_domain, a_job, a_receipt, consumer, provider, some_constraints
 from support.market_desk import Desk, a_bid_paper, an_offer_paper
 
 OURS, STRANGERS = b"\x01" * 32, b"\x02" * 32
@@ -167,3 +188,178 @@ def test_a_closed_lease_knows_when(store: Store, close: EscrowEvent) -> None:
     apply(store, close)
     with store.read() as session:
         assert session.get_one(LeaseRow, wire.to_hex(LEASE)).closed_at == NOW + 9
+
+
+# Ways out and further attempts
+
+
+@dataclass
+class Seat:
+    """A lease of one bid, as the chain opened it, and what is to come of it."""
+
+    store: Store
+    bid: BidPaper
+    lease: bytes
+
+    @property
+    def row(self) -> LeaseRow:
+        """The lease."""
+        with self.store.read() as session:
+            return session.get_one(LeaseRow, wire.to_hex(self.lease))
+
+    @property
+    def bid_row(self) -> BidRow:
+        """The bid."""
+        with self.store.read() as session:
+            return session.get_one(BidRow, wire.to_hex(self.bid.id))
+
+
+def a_seat_leased(
+    store: Store, *, retry: tuple[str, ...] = ("interruption", "provider-error"), attempts: int = 2, valid_s: int = 600
+) -> Seat:
+    """A bid whose first attempt is open, at NOW."""
+    offer, constraints = an_offer_paper(), some_constraints(retry=retry)
+    documents = documents_digest(a_job().digest(), constraints.digest())
+    paper = a_bid(documents=documents, attempts=attempts, valid_until=NOW + valid_s)
+    signature = consumer().sign(a_domain(), paper)
+    bid = BidPaper(struct_hash(paper), paper, signature, constraints, a_job().digest())
+    desk = Desk(store)
+    outcomes = desk.submit(offer, bid)
+    desk.admission.stop()
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    with store.write() as session:
+        row = session.get_one(BidRow, wire.to_hex(bid.id))
+        row.state = "matched"
+        session.add_all(
+            [row, MatchRow(round=1, position=0, bid=row.id, offer=wire.to_hex(offer.id), rate="35100", transaction=1)]
+        )
+    lease, _ = terms(bid.paper, offer.paper, rate=35_100, opened_at=NOW)
+    parties = (provider().address, consumer().address)
+    opened = Opened(1, bytes(32), OURS, 0, lease_id(lease), *parties, bid.id, offer.id, 35_100, 0, 1)
+    apply(store, opened)
+    return Seat(store, bid, lease_id(lease))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW))
+
+
+AT = (2, bytes(32), OURS, 0)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_claim_is_finalized(store: Store) -> None:
+    seat = a_seat_leased(store)
+    step = apply(store, Claimed(*AT, seat.lease, 900, Kind.DONE, b"\x05" * 32, NOW + 7))
+    assert (seat.row.state, seat.row.claimed, seat.row.claim_kind, seat.row.clock) == ("claimed", "900", 1, NOW + 7)
+    assert step.touched == {provider().address}  # its capacity is free again
+    with store.read() as session:
+        state = state_of(session, seat.row)
+    assert state.progress == Progress().claimed_by(900, NOW + 7, Kind.DONE)
+    step = apply(store, Finalized(*AT, seat.lease, 900, 4, Kind.DONE, False))
+    row = seat.row
+    assert (row.state, row.phase, row.paid, row.fee, row.closed_at) == ("finalized", "settled", "900", "4", NOW + 9)
+    assert row.settled_transaction == wire.to_hex(OURS)
+    assert (seat.bid_row.state, seat.bid_row.lease) == ("leased", row.id)
+    assert step.changes == []
+    assert {"lease.claimed", "lease.finalized"} <= set(events(store))
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_dispute_is_resolved(store: Store) -> None:
+    seat = a_seat_leased(store)
+    stop = Stopped(*AT, seat.lease, consumer().address, NOW + 3, True)
+    apply(store, stop, Claimed(*AT, seat.lease, 900, Kind.FAILED, b"\x05" * 32, NOW + 7))
+    apply(store, Disputed(*AT, seat.lease, consumer().address, NOW + 8))
+    assert (seat.row.state, seat.row.clock) == ("disputed", NOW + 8)
+    with store.read() as session:
+        progress = state_of(session, seat.row).progress
+    assert (progress.phase, progress.kind, progress.by_consumer_side) == (ChainPhase.DISPUTED, Kind.FAILED, True)
+    step = apply(store, Resolved(*AT, seat.lease, 500, 2, 3, 4, 5, b"\x06" * 32))
+    row = seat.row
+    assert (row.state, row.phase, row.paid, row.fee) == ("resolved", "settled", "500", "2")
+    assert step.touched == {provider().address, consumer().address}
+    assert seat.bid_row.state == "leased"  # a verdict closes the seat for good
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("ending", "retry", "spent"),
+    [
+        (Reclaimed(*AT, bytes(32), 40, 0, 3510), "interruption", 40),
+        (Released(*AT, bytes(32), 40, 0), "interruption", 40),
+        (Settled(*AT, bytes(32), 400, 2, Kind.FAILED, bytes(32)), "provider-error", 402),
+        (Finalized(*AT, bytes(32), 400, 2, Kind.FAILED, False), "provider-error", 402),
+    ],
+)
+def test_the_next_attempt_waits_with_the_proof_of_the_last(
+    store: Store, ending: EscrowEvent, retry: str, spent: int
+) -> None:
+    seat = a_seat_leased(store, retry=(retry,))
+    step = apply(store, replace(ending, lease_id=seat.lease))  # type: ignore[call-arg]
+    bid = seat.bid_row
+    assert (bid.state, bid.lease, bid.attempt, bid.spent, bid.queued_at) == ("queued", None, 2, str(spent), NOW + 9)
+    previous = Previous.decode(bytes.fromhex(bid.previous))
+    assert (previous.spent, previous.total, previous.next_attempt) == (spent, spent, 2)
+    with store.read() as session:
+        assert clauses_hash(previous.clauses) == terms_of(session, seat.row)[0].clauses
+    entered = [change.paper for change in step.changes if isinstance(change, Entered)]
+    assert [paper.id for paper in entered] == [seat.bid.id]
+    assert isinstance(entered[0], StandingBid)
+    assert entered[0].budget == seat.bid.paper.budget - spent
+    assert "bid.retried" in events(store)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("ending", "fields"),
+    [
+        (Reclaimed(*AT, bytes(32), 0, 0, 3510), {"retry": ()}),
+        (Reclaimed(*AT, bytes(32), 0, 0, 3510), {"retry": ("provider-error",)}),
+        (Settled(*AT, bytes(32), 0, 0, Kind.FAILED, bytes(32)), {"retry": ("interruption",)}),
+        (Settled(*AT, bytes(32), 9, 0, Kind.DONE, bytes(32)), {}),
+        (Resolved(*AT, bytes(32), 0, 0, 0, 0, 0, bytes(32)), {}),
+        (Released(*AT, bytes(32), 0, 0), {"attempts": 1}),
+        (Released(*AT, bytes(32), 0, 0), {"valid_s": 9}),
+    ],
+)
+def test_no_attempt_follows_that_nobody_asked_for(store: Store, ending: EscrowEvent, fields: dict[str, Any]) -> None:
+    seat = a_seat_leased(store, **fields)
+    step = apply(store, replace(ending, lease_id=seat.lease))  # type: ignore[call-arg]
+    bid = seat.bid_row
+    assert (bid.state, bid.lease, bid.attempt, bid.previous) == ("leased", seat.row.id, 1, "")
+    assert not [change for change in step.changes if isinstance(change, Entered)]
+    assert "bid.retried" not in events(store)
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_second_attempt_has_its_own_terms_and_is_the_last(store: Store) -> None:
+    seat = a_seat_leased(store)
+    apply(store, Released(*AT, seat.lease, 40, 0))
+    with store.write() as session:
+        bid = session.get_one(BidRow, wire.to_hex(seat.bid.id))
+        offer = session.exec(select(OfferRow)).one()
+        session.add(MatchRow(round=2, position=0, bid=bid.id, offer=offer.id, rate="35100", transaction=2))
+    offer_paper = an_offer_paper()
+    lease, _ = terms(seat.bid.paper, offer_paper.paper, rate=35_100, attempt=2, spent=40, opened_at=NOW + 9)
+    parties = (provider().address, consumer().address)
+    again = Opened(2, bytes(32), OURS, 0, lease_id(lease), *parties, seat.bid.id, offer_paper.id, 35_100, 0, 2)
+    apply(store, again)
+    second = Seat(store, seat.bid, lease_id(lease))
+    assert (second.row.state, second.row.attempt, second.row.spent) == ("open", 2, "40")
+    assert (second.bid_row.state, second.bid_row.lease) == ("leased", second.row.id)
+    with store.read() as session:
+        assert view_of(session, second.row)["attemptsLeft"] == 0
+        assert view_of(session, seat.row)["state"] == "released"
+    apply(store, Released(*AT, second.lease, 0, 0))
+    assert (second.bid_row.state, second.bid_row.lease) == ("leased", second.row.id)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_provider_that_vanished_is_not_offered_again(store: Store) -> None:
+    seat = a_seat_leased(store)
+    step = apply(store, Reclaimed(*AT, seat.lease, 0, 0, 3510))
+    assert Left(an_offer_paper().id) in step.changes
+    with store.read() as session:
+        assert session.exec(select(OfferRow.state)).one() == "dead"

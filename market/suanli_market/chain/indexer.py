@@ -25,7 +25,7 @@ from suanli_market.events import EVERYBODY, note
 from suanli_market.leasing.leases import OPEN_STATES, state_of
 from suanli_market.settings import FINALIZED
 from suanli_market.store import Store
-from suanli_market.tables import ChainStepRow, CursorRow, LeaseRow
+from suanli_market.tables import ChainStepRow, ChainTransactionRow, CursorRow, LeaseRow, MatchRow
 from suanli_protocol import faults, wire
 from suanli_protocol.errors import ChainError, ChainUnavailableError, NotFoundError, SuanliError
 from suanli_protocol.escrow import Block, Chain, Escrow
@@ -125,12 +125,14 @@ class Indexer:
                 pass
 
     def reconcile(self) -> int:
-        """Holds every open lease against the chain's word; how many were behind and have been brought up."""
+        """Holds every open lease, and what waits to be opened, against the chain; how many were behind until now."""
         with self._stepping:
-            behind = self._behind()
+            behind, unanswered = self._behind(), self._unanswered()
             for lease, first in behind:
                 self._read_again(lease, first)
-        return len(behind)
+            for transaction in unanswered:
+                self._read_outcome(transaction)
+        return len(behind) + len(unanswered)
 
     def _run(self) -> None:
         delay = self._poll_s
@@ -260,9 +262,43 @@ class Indexer:
         found = self._escrow.events_of_lease(wire.from_hex(lease), first, block.number)
         events = [event for event in found if not isinstance(event, Opened)]
         log.error("lease %s was behind the chain: %d of its events are applied again", lease, len(events))
+        self._apply_late(events, block)
+
+    def _unanswered(self) -> list[str]:
+        """Own transactions in known blocks, with a match that still waits for their word."""
+        with self._store.read() as session:
+            query = (
+                select(ChainTransactionRow.hash)
+                .join(MatchRow, col(MatchRow.transaction) == ChainTransactionRow.id)
+                .where(ChainTransactionRow.state == "mined", MatchRow.state == "pending")
+                .distinct()
+            )
+            return [hash_ for hash_ in session.exec(query) if hash_ is not None]
+
+    def _read_outcome(self, transaction: str) -> None:
+        """Applies what an opening of this market's became, unless its leases are known already."""
+        block, mined = self._chain.block(self._cursor.block), self._chain.receipt(wire.from_hex(transaction))
+        if mined is None or mined.block > block.number:
+            return
+        with self._store.read() as session:
+            known = set(session.exec(select(LeaseRow.id).where(LeaseRow.transaction == transaction)))
+        events = [
+            event
+            for event in self._escrow.events_of(mined)
+            if isinstance(event, Refused) or (isinstance(event, Opened) and wire.to_hex(event.lease_id) not in known)
+        ]
+        log.error("the outcome of %s was missed: %d events are applied now", transaction, len(events))
+        self._apply_late(events, block)
+
+    def _apply_late(self, events: Sequence[EscrowEvent], block: Block) -> None:
+        """Applies events of blocks before the cursor, as part of its step."""
         stretch = self._stretch(events, block)
-        with self._store.write() as session, journal.recorded(session, block.number):
-            step = self._projection.apply(session, stretch, self._cursor.opened)
+        with self._store.write() as session:
+            with journal.recorded(session, block.number):
+                step = self._projection.apply(session, stretch, self._cursor.opened)
+            journal.add_step(session, block.number, wire.to_hex(block.hash), step.opened)
+            self._move(session, block, step.opened)
+        self._cursor = _Cursor(block.number, block.hash, step.opened)
         self._keeper.advance(block, step.touched, step.changes)
 
     def _halt(self, error: ChainResetError) -> None:

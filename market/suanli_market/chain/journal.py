@@ -28,6 +28,8 @@ from suanli_market.tables import (
 )
 
 STEPS_KEPT = 512  # a reorganisation that goes further back halts the market
+WAITING = ("queued", "matched")
+_LEFT = ("withdrawn", "expired")
 FOLLOWING: dict[str, type[SQLModel]] = {
     str(kind.__tablename__): kind for kind in (OfferRow, BidRow, MatchRow, LeaseRow, ReceiptRow)
 }
@@ -75,11 +77,14 @@ def undo(session: Session, block: int) -> list[str]:
     changes = session.exec(
         select(ChainChangeRow).where(ChainChangeRow.block > block).order_by(col(ChainChangeRow.id).desc())
     ).all()
-    gone = []
+    gone: list[str] = []
+    left: dict[str, tuple[str, str]] = {}
     for change in changes:
         row = session.get(FOLLOWING[change.table], json.loads(change.key))
         if row is None:
             continue
+        if isinstance(row, BidRow) and row.state in _LEFT:
+            left.setdefault(row.id, (row.state, row.reason))
         if change.before is None:
             gone += [row.id] if isinstance(row, LeaseRow) else []
             session.delete(row)
@@ -87,6 +92,8 @@ def undo(session: Session, block: int) -> list[str]:
             for name, value in json.loads(change.before).items():
                 setattr(row, name, value)
         session.flush()
+    _keep_left(session, left)
+    _release_idle(session)
     for kind in (ReceiptRow, BlobRow, LogChunkRow):
         session.execute(delete(kind).where(col(kind.lease).in_(gone)))
     session.execute(delete(ChainChangeRow).where(col(ChainChangeRow.block) > block))
@@ -94,6 +101,28 @@ def undo(session: Session, block: int) -> list[str]:
     session.execute(update(MatchRow).where(col(MatchRow.state) == "pending").values(transaction=None))
     session.execute(update(ReceiptRow).where(col(ReceiptRow.state) == "queued").values(transaction=None))
     return gone
+
+
+def _keep_left(session: Session, left: dict[str, tuple[str, str]]) -> None:
+    """A bid that its consumer or its time took off the book stays off it, unless it has a lease again."""
+    for id_, (state, reason) in left.items():
+        bid = session.get_one(BidRow, id_)
+        if bid.state in WAITING:
+            bid.state, bid.reason = state, reason
+            session.add(bid)
+    session.flush()
+
+
+def _release_idle(session: Session) -> None:
+    """Matches that rounds made of what is undone come to nothing: the bid has its lease again, or another match."""
+    pending = session.exec(select(MatchRow).where(MatchRow.state == "pending").order_by(col(MatchRow.id).desc()))
+    taken: set[str] = set()
+    for match in pending.all():
+        if match.bid in taken or session.get_one(BidRow, match.bid).state not in WAITING:
+            match.state, match.reason = "released", "reorganised"
+            session.add(match)
+        taken.add(match.bid)
+    session.flush()
 
 
 def _follows(row: object) -> bool:

@@ -254,8 +254,19 @@ class Projection:
         session.add(row)
         self._close_receipt(session, row.id, "refused" if failed else "settled")
         _tell(session, row, f"lease.{row.state}", {"transaction": row.settled_transaction, "paid": row.paid})
+        if isinstance(event, chain_events.Reclaimed):
+            self._distrust(session, row.provider, step)
         if failed or (isinstance(event, chain_events.Finalized) and event.kind == Kind.FAILED):
             self._retry(session, row, "interruption" if failed else "provider-error", at, step)
+
+    def _distrust(self, session: Session, provider: str, step: Step) -> None:
+        """The provider vanished: its offers are no more, or the next attempt would go to it again. It may sign new."""
+        offers = session.exec(select(OfferRow).where(OfferRow.provider == provider, OfferRow.state == "open"))
+        for offer in offers.all():
+            offer.state = "dead"
+            session.add(offer)
+            step.changes.append(Left(wire.from_hex(offer.id)))
+            note(session, [provider], "offer.expired", data={"offer": offer.id})
 
     def _retry(self, session: Session, row: LeaseRow, what: str, at: int, step: Step) -> None:
         """The provider failed: while the bid lives and has an attempt left, it waits again at its old place."""

@@ -169,7 +169,7 @@ class ChainWriter:
 
     def _duty(self) -> Batch | None:
         """The next lease that time alone ends: nobody else may do it, and both parties' money waits for it."""
-        duty = self._duties.next(int(time.time()))
+        duty = self._duties.next(self._keeper.now())
         if duty is None:
             return None
         calldata = self._escrow.encode_way_out(duty.change, duty.lease, duty.clauses, duty.progress)
