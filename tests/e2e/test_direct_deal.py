@@ -1,4 +1,4 @@
-"""A lease without a market: the consumer opens it, brings the node its papers, and both are paid; the market is dead."""
+"""A lease without a market: the consumer opens it and brings the node its papers; the market is dead."""
 
 from __future__ import annotations
 
