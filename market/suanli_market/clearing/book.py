@@ -90,63 +90,59 @@ class Book:
 
     def apply_all(self, changes: Iterable[Change]) -> None:
         """Folds changes in; the index is changed once for all of them."""
-        found: dict[bytes, Entry | None] = {}
-        before: dict[bytes, Entry] = {}
+        before: dict[bytes, Entry | None] = {}
         for change in changes:
-            for id_ in self._apply(change, before):
-                found[id_] = self.offers.get(id_)
-        stand = [entry for entry in found.values() if entry is not None]
-        self.index = self.index.changed(leave=[before[id_] for id_ in found if id_ in before], stand=stand)
+            self._apply(change, before)
+        leave = [entry for entry in before.values() if entry is not None]
+        stand = [self.offers[id_] for id_ in before if id_ in self.offers]
+        self.index = self.index.changed(leave=leave, stand=stand)
 
-    def _apply(self, change: Change, before: dict[bytes, Entry]) -> Iterable[bytes]:
-        """The offers that entered or left; what left is put into `before`."""
+    def _apply(self, change: Change, before: dict[bytes, Entry | None]) -> None:
+        """The offers that enter or leave are put into `before`, as the index has them."""
         match change:
             case Entered(paper):
-                return self._add(paper)
+                self._add(paper, before)
             case Left(id_):
-                return self._remove(id_, before)
+                self._remove(id_, before)
             case Proposed(proposal):
                 self.pending[proposal.bid.id] = proposal
                 self._touch(proposal)
             case Opened(bid_id):
                 self._touch(self.pending.pop(bid_id, None))
-                return self._remove(bid_id, before)
+                self._remove(bid_id, before)
             case Returned(bid_id):
                 self._touch(self.pending.pop(bid_id, None))
             case _:
                 assert_never(change)
-        return ()
 
-    def _add(self, paper: StandingOffer | StandingBid) -> Iterable[bytes]:
+    def _add(self, paper: StandingOffer | StandingBid, before: dict[bytes, Entry | None]) -> None:
         match paper:
             case StandingOffer():
                 provider = paper.offer.provider
+                before.setdefault(paper.id, self.offers.get(paper.id))
                 if paper.id not in self.offers:
                     self.by_party[provider] += 1
                 self.stale.add(provider)
                 self._of_provider.setdefault(provider, set()).add(paper.id)
                 self.offers[paper.id] = Entry.of(paper, self._accounts[provider])
-                return (paper.id,)
             case StandingBid():
                 if paper.id not in self.bids:
                     self.by_party[paper.bid.consumer] += 1
                 self.bids[paper.id] = paper
                 self.stale.add(paper.bid.consumer)
-                return ()
             case _:
                 assert_never(paper)
 
-    def _remove(self, id_: bytes, before: dict[bytes, Entry]) -> Iterable[bytes]:
+    def _remove(self, id_: bytes, before: dict[bytes, Entry | None]) -> None:
         entry, bid = self.offers.pop(id_, None), self.bids.pop(id_, None)
         if bid is not None:
             self._leave(bid.bid.consumer)
         if entry is None:
-            return ()
+            return
+        before.setdefault(id_, entry)
         provider = entry.offer.offer.provider
         self._of_provider[provider].discard(id_)
         self._leave(provider)
-        before[id_] = entry
-        return (id_,)
 
     def _leave(self, party: str) -> None:
         self.by_party[party] -= 1
@@ -175,12 +171,13 @@ class Book:
     def _follow(self, news: Mapping[str, Account]) -> None:
         """Has the index show these accounts' offers as the accounts are now."""
         moved = [
-            self.offers[id_].given(account)
+            (self.offers[id_], account)
             for address, account in news.items()
             for id_ in self._of_provider.get(address, ())
         ]
-        self.offers.update((entry.offer.id, entry) for entry in moved)
-        self.index = self.index.changed(stand=moved)
+        stand = [entry.given(account) for entry, account in moved]
+        self.offers.update((entry.offer.id, entry) for entry in stand)
+        self.index = self.index.changed(leave=[entry for entry, _ in moved], stand=stand)
 
     def accounts(self, others: Mapping[str, Account]) -> Mapping[str, Account]:
         """The accounts of the book and (by the chain) others, less what pending matches will lock; it stays so."""

@@ -6,19 +6,21 @@ largest of each. What has to be small stands there with its sign turned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
 
 from suanli_market.clearing.conditions import Place, StandingBid, StandingOffer
+from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import Account
 from suanli_protocol.units import BPS, MIB_PER_GIB, MILLI, SECONDS_PER_HOUR
 
 SCALE = MILLI * MIB_PER_GIB  # rates are compared in this fraction of a base unit, in which no lane needs rounding
 SPEND_SCALE = SCALE * SECONDS_PER_HOUR  # the same for rate × seconds against prices
-LANE_SCALES = (MIB_PER_GIB, MILLI, MIB_PER_GIB, MILLI)  # of one unit of need × price, to SCALE
+LEAN, RICH = 1, 4  # GiB of memory beside a core
 NO_LIMIT = 1 << 200  # above every sum of money in SPEND_SCALE
 
+_NOTHING = Lanes()
 _TRAITS_MASK = (1 << 64) - 1
 _LACKS = 64  # bits 64..127: traits that some offer lacks
 _ENVIRONMENTS = 128
@@ -33,9 +35,10 @@ class Entry:
     """An offer with what a search compares, given its account. Never changed once made."""
 
     id: int
+    busy: bool  # whether its account has some of it in use
     keys: tuple[int, ...]
-    marks: int
     tops: tuple[int, ...]
+    marks: int
     offer: StandingOffer
 
     @classmethod
@@ -45,23 +48,36 @@ class Entry:
         paper = offer.offer
         marks = paper.traits | (~paper.traits & _TRAITS_MASK) << _LACKS | _place_marks(offer.place)
         marks |= _bit(paper.arbiter, _ARBITER, _ARBITERS)
-        return cls(id_, _keys(offer, id_), marks, _tops(offer, account), offer)
+        return cls(id_, *_placed(offer, id_, account), marks, offer)
 
     def given(self, account: Account) -> Entry:
-        """The same offer, its account changed."""
-        return replace(self, tops=_tops(self.offer, account))
+        """The same offer, its account changed: it may stand elsewhere in the index, so the old entry has to leave."""
+        busy, keys, tops = _placed(self.offer, self.id, account)
+        return Entry(self.id, busy, keys, tops, self.marks, self.offer)
 
 
-def _keys(offer: StandingOffer, id_: int) -> tuple[int, ...]:
-    """What the index cuts by, one after the other: facts of the paper, which never change; the id is last."""
-    cpu, memory, accelerator, _ = offer.capacity.values
-    region = int.from_bytes(offer.place.region.encode(errors="surrogatepass")[:8].ljust(8, b"\0"), "big")
-    core, memory_gib, accelerator_price, _ = offer.prices.values
-    return (accelerator, core, cpu, region, memory_gib, accelerator_price, memory, offer.offer.traits, id_)
+def _placed(offer: StandingOffer, id_: int, account: Account) -> tuple[bool, tuple[int, ...], tuple[int, ...]]:
+    tops = _tops(offer, account)
+    cpu, memory, accelerator, _ = tops[:4]
+    region, arch = _order(offer.place.region), _order(offer.place.arch)
+    core, memory_gib, _, _ = offer.prices.values
+    busy = account.used != _NOTHING
+    if busy:
+        keys = (accelerator, cpu, region, core + 2 * memory_gib, memory, arch, id_)
+    else:
+        keys = (arch, region, accelerator, core + 2 * memory_gib, core, cpu, id_)
+    return busy, keys, tops
+
+
+def _order(name: str) -> int:
+    """A number that orders names by their first letters."""
+    return int.from_bytes(name.encode(errors="surrogatepass")[:8].ljust(8, b"\0"), "big")
 
 
 def _tops(offer: StandingOffer, account: Account) -> tuple[int, ...]:
-    """Free lanes, prices, last second, shortest and longest lease, window, the largest price that can be bonded."""
+    """Free lanes, prices (each alone, and a core with some GiB of memory), last second, shortest and longest lease,
+    window, the largest price that can be bonded.
+    """
     paper = offer.offer
     cpu, memory, accelerator, disk = (offer.capacity - account.used).values
     if account.counter != paper.counter:  # withdrawn on the chain: it serves nothing
@@ -74,6 +90,8 @@ def _tops(offer: StandingOffer, account: Account) -> tuple[int, ...]:
         accelerator,
         disk,
         -core,
+        -core - LEAN * memory_gib,
+        -core - RICH * memory_gib,
         -memory_gib,
         -accelerator_price,
         -disk_gib,
@@ -83,6 +101,23 @@ def _tops(offer: StandingOffer, account: Account) -> tuple[int, ...]:
         paper.max_window,
         bondable,
     )
+
+
+def weights(need: Lanes) -> tuple[int, int, int, int]:
+    """How often a part's least price of a core, of a lean and of a rich machine, and of a GiB of memory go into the
+    least that the need could cost (in SCALE); of the four at most two count.
+
+    Cores and memory are rarely cheapest in the same offer: so what they cost together says more than both alone.
+    """
+    cores, gibs = need.cpu_milli * MIB_PER_GIB, need.memory_mib * MILLI  # in SCALE
+    if gibs <= LEAN * cores:
+        lean = gibs // LEAN
+        return cores - lean, lean, 0, 0
+    if gibs >= RICH * cores:
+        return 0, 0, cores, gibs - RICH * cores
+    rich = (gibs - LEAN * cores) // (RICH - LEAN)
+    lean = min(cores - rich, (gibs - RICH * rich) // LEAN)
+    return 0, lean, rich, 0
 
 
 def marks_wanted(bid: StandingBid) -> tuple[int, int]:

@@ -51,10 +51,14 @@ Change = tuple[Entry, bool]  # the entry now stands (True) or is gone (False)
 class Index(Collection[StandingOffer]):
     """The open offers, to be searched and to be iterated over (in no order that matters)."""
 
-    __slots__ = ("root",)
+    __slots__ = ("busy", "idle")
 
-    def __init__(self, root: Part | None = None) -> None:
-        self.root = root
+    def __init__(self, idle: Part | None = None, busy: Part | None = None) -> None:
+        self.idle, self.busy = idle, busy
+
+    @property
+    def roots(self) -> tuple[Part, ...]:
+        return tuple(part for part in (self.idle, self.busy) if part is not None)
 
     @classmethod
     def of(cls, offers: Iterable[StandingOffer], facts: Facts) -> Index:
@@ -62,18 +66,22 @@ class Index(Collection[StandingOffer]):
         return cls().changed(stand=[Entry.of(offer, facts.account(offer.offer.provider)) for offer in offers])
 
     def changed(self, *, stand: Sequence[Entry] = (), leave: Sequence[Entry] = ()) -> Index:
-        """The index in which some entries stand, in place of those of the same offers, and others are gone."""
+        """The index in which some entries stand and others are gone: also those in whose place new ones stand."""
         changes: list[Change] = [*((entry, False) for entry in leave), *((entry, True) for entry in stand)]
-        return Index(_changed(self.root, changes, 0)) if changes else self
+        idle = [change for change in changes if not change[0].busy]
+        busy = [change for change in changes if change[0].busy]
+        return Index(
+            _changed(self.idle, idle, 0) if idle else self.idle, _changed(self.busy, busy, 0) if busy else self.busy
+        )
 
     def __len__(self) -> int:
-        return self.root.size if self.root is not None else 0
+        return sum(part.size for part in self.roots)
 
     def __contains__(self, offer: object) -> bool:
         return any(offer == other for other in self)
 
     def __iter__(self) -> Iterator[StandingOffer]:
-        return (entry.offer for entry in entries(self.root))
+        return (entry.offer for part in self.roots for entry in entries(part))
 
 
 def entries(part: Part | None) -> Iterator[Entry]:

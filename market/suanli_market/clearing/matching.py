@@ -163,7 +163,8 @@ class _Table:
         self._accounts = Overlay(facts.accounts)
         self._now = replace(facts, accounts=self._accounts)
         self._seats: set[tuple[str, bytes]] = set()
-        self._outdated: list[Entry] = []  # entries that flatter: their accounts have less by now
+        self._moved: dict[int, Entry] = {}  # entries that stand in place of the round's, by offer
+        self._outdated: dict[int, Entry] = {}  # entries that flatter: their accounts have less by now
 
     def serve(self, first: Proposal, hit: Hit, rivalry: Rivalry) -> None:
         """Gives the bid its first choice, or else the cheapest offer that is left."""
@@ -181,12 +182,16 @@ class _Table:
             self._seats.add(seat)
 
     def _next(self, bid: StandingBid) -> Hit | None:
-        fresh = [entry.given(self._now.account(entry.offer.offer.provider)) for entry in self._outdated]
-        self._offers = self._offers.changed(stand=fresh)
-        self._outdated = []
-        return cheapest(bid, self._offers, self._now, misses=self._outdated)
+        leave = [self._moved.get(id_, entry) for id_, entry in self._outdated.items()]
+        stand = [entry.given(self._now.account(entry.offer.offer.provider)) for entry in leave]
+        self._moved.update((entry.id, entry) for entry in stand)
+        self._offers = self._offers.changed(leave=leave, stand=stand)
+        misses: list[Entry] = []
+        found = cheapest(bid, self._offers, self._now, misses=misses)
+        self._outdated = {entry.id: entry for entry in misses}
+        return found
 
     def _take(self, proposal: Proposal, entry: Entry) -> None:
         reserve(self._accounts, proposal)
-        self._outdated.append(entry)
+        self._outdated[entry.id] = entry
         self.proposals.append(proposal)

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from suanli_market.clearing.conditions import Facts, StandingBid, Terms, feasible, terms_of
-from suanli_market.clearing.entry import LANE_SCALES, SCALE, SPEND_SCALE, Entry, marks_wanted
+from suanli_market.clearing.entry import SCALE, SPEND_SCALE, Entry, marks_wanted, weights
 from suanli_market.clearing.index import Index, Part
 from suanli_protocol.units import BPS, MIB_PER_GIB, MILLI, SECONDS_PER_HOUR
 
@@ -33,11 +33,9 @@ def hits(
     Entries that looked as if they would do, and do not, are added to `misses`.
     """
     seed = int.from_bytes(facts.seed, "big")
-    waiting: list[tuple[int, int, int, Part | Entry]] = []
-    if index.root is not None:
-        waiting.append((0, 0, 0, index.root))
     look = _Look(bid, facts, by_price)
-    order = count(1)
+    order = count()
+    waiting: list[tuple[int, int, int, Part | Entry]] = [(0, 0, next(order), root) for root in index.roots]
     while waiting:
         _, _, _, item = heappop(waiting)
         if not isinstance(item, Entry):
@@ -61,7 +59,7 @@ class _Look:
     def __init__(self, bid: StandingBid, facts: Facts, by_price: bool) -> None:
         paper, need = bid.bid, bid.need.values
         self._need = need
-        self._weights = tuple(-amount * scale for amount, scale in zip(need, LANE_SCALES, strict=True))
+        self._weights = (*weights(bid.need), bid.need.accelerator_milli * MIB_PER_GIB, bid.need.disk_mib * MILLI)
         self._wanted, self._regions = marks_wanted(bid)
         self._now, self._seconds, self._window = facts.now, paper.max_seconds, paper.window
         self._limit = paper.max_rate * SCALE
@@ -76,34 +74,37 @@ class _Look:
     ) -> None:
         """Has those of the part's children wait that could serve the bid. The heart of the search: kept flat."""
         need_cpu, need_memory, need_accelerator, need_disk = self._need
-        by_core, by_memory, by_accelerator, by_disk = self._weights
-        wanted, regions, seconds = self._wanted, self._regions, self._seconds
+        cores, leans, riches, gibs, accelerators, disks = self._weights
+        wanted, regions, seconds, now = self._wanted, self._regions, self._seconds, self._now
         for child in part.children:
-            tops = child.tops
-            cpu, memory, accelerator, disk, core, memory_gib, accelerator_price, disk_gib = tops[:8]
+            (cpu, memory, accelerator, disk, core, lean, rich, memory_gib, accelerator_price, disk_gib,
+             valid_until, shortest, longest, window, bondable) = child.tops  # fmt: skip
             if cpu < need_cpu or memory < need_memory or accelerator < need_accelerator or disk < need_disk:
                 continue
             marks = child.marks
             if marks & wanted != wanted or (regions and not marks & regions):
                 continue
-            cost = core * by_core + memory_gib * by_memory + accelerator_price * by_accelerator + disk_gib * by_disk
-            if cost > self._limit:
-                continue
-            valid_until, shortest, longest, window, bondable = tops[8:]
-            if valid_until <= self._now or -shortest > seconds or window < self._window:
+            if valid_until <= now or -shortest > seconds or window < self._window:
                 continue
             length = seconds if seconds <= -longest else -longest
+            if isinstance(child, Entry):
+                rate = (
+                    -(core * need_cpu // MILLI)
+                    - (memory_gib * need_memory // MIB_PER_GIB)
+                    - (accelerator_price * need_accelerator // MILLI)
+                    - (disk_gib * need_disk // MIB_PER_GIB)
+                )
+                cost = rate * SCALE
+            else:
+                cost = -(
+                    core * cores + lean * leans + rich * riches + memory_gib * gibs
+                    + accelerator_price * accelerators + disk_gib * disks
+                )  # fmt: skip
             spend = cost * length
-            if spend > self._purse or spend > bondable:
+            if cost > self._limit or spend > self._purse or spend > bondable:
                 continue
-            if not isinstance(child, Entry):
+            if isinstance(child, Entry):
+                key = -(-rate * length // SECONDS_PER_HOUR) * SPEND_SCALE if self._by_price else cost
+                heappush(waiting, (key, 1, child.id ^ seed, child))
+            else:
                 heappush(waiting, (spend if self._by_price else cost, 0, next(order), child))
-                continue
-            rate = (
-                -(core * need_cpu // MILLI)
-                - (memory_gib * need_memory // MIB_PER_GIB)
-                - (accelerator_price * need_accelerator // MILLI)
-                - (disk_gib * need_disk // MIB_PER_GIB)
-            )
-            key = -(-rate * length // SECONDS_PER_HOUR) * SPEND_SCALE if self._by_price else rate * SCALE
-            heappush(waiting, (key, 1, child.id ^ seed, child))
