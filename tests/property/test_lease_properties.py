@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from suanli_protocol.billing import due
@@ -19,20 +19,24 @@ from suanli_protocol.lease import (
     Refusal,
     Release,
     Settle,
+    Split,
     State,
+    Status,
     Stop,
     apply,
     ask_up,
     deposit_of,
+    dispute_cost_down,
     fee_down,
     price_up,
     refusal,
+    stake_down,
     terms,
 )
 from suanli_protocol.messages import Bid, Offer
 from support import builders
 from support.builders import NOW
-from support.strategies import ACCOUNTS, bids, changes, matching_papers, offers, uints
+from support.strategies import ACCOUNTS, bids, changes, matching_papers, moments, offers, uints
 
 RICH = Account(2**95)
 
@@ -42,36 +46,42 @@ def opened(papers: tuple[Bid, Offer, int]) -> State:
     return State(*terms(bid, offer, rate=rate, opened_at=NOW))
 
 
-@settings(max_examples=150, deadline=None)
+def together(one: Split, other: Split) -> Split:
+    return Split(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))
+
+
+@settings(max_examples=200, deadline=None)
 @given(papers=matching_papers(), data=st.data())
 def test_every_change_moves_exactly_what_it_sets_free(papers: tuple[Bid, Offer, int], data: st.DataObject) -> None:
-    state, now, moved = opened(papers), NOW, 0
+    """Payout, fee, refund, bond, slash and the arbiter's cost are together what was locked, whatever happened."""
+    state, now, moved = opened(papers), NOW, Split()
     locked = state.locked
-    provider = market = consumer = 0
     for _ in range(data.draw(st.integers(1, 12))):
-        now += data.draw(st.integers(0, 50_000))
-        change = data.draw(changes(state.lease.price, state.progress.paid))
+        now = data.draw(moments(state, now))
         try:
-            after, split = apply(state, change, now)
+            after, split = apply(state, data.draw(changes(state, now)), now)
         except ProtocolError:
             continue
-        assert min(split.to_provider, split.to_market, split.to_consumer, split.bond_back, split.penalty) >= 0
+        assert min(astuple(split)) >= 0
         assert split.total == state.locked - after.locked
         assert after.progress.paid >= state.progress.paid
         assert (after.lease, after.clauses) == (state.lease, state.clauses)
-        moved += split.total
-        provider, market = provider + split.to_provider, market + split.to_market
-        consumer += split.to_consumer
-        state = after
+        judged = state.progress.claimed - state.progress.paid if after.status is Status.RESOLVED else 0
+        assert split.to_arbiter == dispute_cost_down(judged)
+        state, moved = after, together(moved, split)
+        assert moved.total + state.locked == locked
+    event(state.status)
     if state.is_open:
-        state, split = apply(state, Release(), now)
-        moved += split.total
-        consumer += split.to_consumer
-    assert moved == locked == state.lease.deposit + state.lease.bond
-    assert provider == state.progress.paid <= state.lease.price
-    assert market == fee_down(provider, state.lease.fee_bps)
-    assert provider + market + consumer == state.lease.deposit
-    assert consumer >= state.lease.price // 10
+        state, split = apply(state, Settle(state.progress.paid, Kind.DONE), now)
+        moved = together(moved, split)
+    lease = state.lease
+    assert moved.total == locked == lease.deposit + lease.bond
+    assert moved.to_provider == state.progress.paid <= lease.price
+    assert moved.to_market == fee_down(state.progress.paid, lease.fee_bps)
+    assert moved.to_arbiter <= min(stake_down(lease.price), lease.bond)
+    assert moved.bond_back + moved.penalty <= lease.bond
+    assert lease.deposit >= moved.to_provider + moved.to_market + moved.to_consumer
+    assert moved.to_consumer + moved.to_arbiter >= stake_down(lease.price)
 
 
 @given(papers=matching_papers(), steps=st.lists(st.integers(1, 5), max_size=60))
@@ -96,12 +106,12 @@ def test_many_receipts_pay_what_one_does(papers: tuple[Bid, Offer, int], steps: 
 
 @given(papers=matching_papers(), data=st.data())
 def test_a_closed_lease_stays_closed(papers: tuple[Bid, Offer, int], data: st.DataObject) -> None:
-    ends: list[Change] = [Release(), Settle(0, Kind.FAILED)]
+    ends: list[Change] = [Release(), Settle(0, Kind.FAILED), Settle(0, Kind.DONE)]
     closed, _ = apply(opened(papers), data.draw(st.sampled_from(ends)), NOW)
     assert (closed.locked, closed.need) == (0, 0)
     for _ in range(3):
         with pytest.raises(ProtocolError) as refused:
-            apply(closed, data.draw(changes(closed.lease.price, 0)), NOW)
+            apply(closed, data.draw(changes(closed, NOW)), NOW)
         assert refused.value.code == "lease_closed"
 
 

@@ -8,7 +8,24 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from suanli_protocol.capacity import GUARD, Lanes
-from suanli_protocol.lease import Account, Kind, Release, Settle, Stop
+from suanli_protocol.lease import (
+    Account,
+    Change,
+    Claim,
+    Dispute,
+    Finalize,
+    Kind,
+    Phase,
+    Reclaim,
+    Release,
+    Resolve,
+    Settle,
+    State,
+    Stop,
+    claim_until,
+    finalize_from,
+    most_claimable,
+)
 from suanli_protocol.messages import ZERO_ADDRESS, Bid, Offer, Struct, solidity_fields
 from suanli_protocol.signing import checksum_address
 from support import builders
@@ -123,7 +140,9 @@ def offers() -> st.SearchStrategy[Offer]:
 def matching_papers(draw: st.DrawFn) -> tuple[Bid, Offer, int]:
     """A bid, an offer and a rate that open a lease when both accounts have 2^95 and nothing in use."""
     seconds = st.integers(1, 100_000)
+    arbiter = draw(mostly(builders.a_signer(5).address, st.just(ZERO_ADDRESS)))
     offer = builders.an_offer(
+        arbiter=arbiter,
         prices=0,
         min_seconds=draw(st.integers(0, 5_000)),
         max_seconds=draw(seconds) + 5_000,
@@ -132,6 +151,8 @@ def matching_papers(draw: st.DrawFn) -> tuple[Bid, Offer, int]:
     bid = builders.a_bid(
         seat=draw(WORDS),
         guard=draw(st.sampled_from([ZERO_ADDRESS, builders.a_signer(4).address])),
+        arbiter=arbiter,
+        window=draw(st.one_of(st.integers(0, 3), st.integers(0, 3_600))),
         max_seconds=draw(seconds) + 5_000,
         fee_bps=draw(st.integers(0, 10_000)),
         max_rate=2**96 - 1,
@@ -140,13 +161,44 @@ def matching_papers(draw: st.DrawFn) -> tuple[Bid, Offer, int]:
     return bid, offer, draw(st.one_of(st.integers(0, 5_000), st.integers(0, 2**80)))
 
 
+def edges(state: State) -> list[int]:
+    """The seconds at which something of an open lease begins or ends to be possible."""
+    return [edge for edge in (state.ends_at, claim_until(state), finalize_from(state)) if edge is not None]
+
+
 @st.composite
-def changes(draw: st.DrawFn, price: int, paid: int) -> Settle | Stop | Release:
-    """A change of a lease; most settlements are possible ones, many of a single unit."""
-    amount = st.one_of(st.just(min(paid + 1, price)), st.integers(paid, max(paid, price)), st.integers(0, price + 1))
-    interim = st.builds(Settle, amount, st.just(Kind.INTERIM))
-    final = st.builds(Settle, amount, st.sampled_from([Kind.DONE, Kind.FAILED]))
-    every: st.SearchStrategy[Settle | Stop | Release] = st.one_of(
-        interim, interim, interim, final, st.builds(Stop, st.booleans()), st.just(Release())
-    )
-    return draw(every)
+def moments(draw: st.DrawFn, state: State, now: int) -> int:
+    """A second from `now` on: soon, late, or at an edge of the lease or beside it."""
+    later = st.one_of(st.integers(0, 3), st.integers(0, 50_000)).map(lambda seconds: now + seconds)
+    beside = [edge + by for edge in edges(state) for by in (-1, 0, 1) if edge + by >= now]
+    return draw(st.one_of(later, st.sampled_from(beside)) if beside else later)
+
+
+def _totals(least: int, most: int) -> st.SearchStrategy[int]:
+    """Mostly possible totals, many of a single unit or all of it; now and then one beside."""
+    within = st.integers(least, max(least, most))
+    return st.one_of(st.just(min(least + 1, most)), st.just(most), within, within, st.integers(0, most + 1))
+
+
+@st.composite
+def changes(draw: st.DrawFn, state: State, now: int) -> Change:
+    """A change of a lease: one that its phase has, four times out of five; most amounts are possible ones."""
+    lease, progress = state.lease, state.progress
+    receipts = _totals(progress.paid, lease.price)
+    final = st.sampled_from([Kind.DONE, Kind.FAILED])
+    settle = st.builds(Settle, receipts, mostly(Kind.INTERIM, final))
+    end = st.builds(Settle, receipts, final)
+    claim = st.builds(Claim, _totals(progress.paid, most_claimable(state, max(now, state.clauses.opened_at))), final)
+    stop, release, reclaim = st.builds(Stop, st.booleans()), st.just(Release()), st.just(Reclaim())
+    dispute, finalize = st.just(Dispute()), st.just(Finalize())
+    resolve = st.builds(Resolve, _totals(progress.paid, progress.claimed), _totals(0, lease.bond))
+    apt: dict[Phase, list[st.SearchStrategy[Any]]] = {
+        Phase.RUNNING: [settle, settle, stop, claim, claim, reclaim, release],
+        Phase.STOPPED: [settle, claim, claim, claim, reclaim, release],
+        Phase.CLAIMED: [dispute, dispute, dispute, finalize, end],
+        Phase.DISPUTED: [resolve, resolve, finalize, end],
+    }
+    odd = st.builds(Claim, receipts, st.just(Kind.INTERIM))
+    every = [settle, stop, release, claim, odd, dispute, resolve, finalize, reclaim]
+    chosen: Change = draw(st.one_of(every) if draw(st.integers(0, 4)) == 0 else st.one_of(apt[progress.phase]))
+    return chosen
