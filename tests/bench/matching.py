@@ -1,4 +1,6 @@
-"""Bids matched a second on one core, one bid at a time, beside every bid against every offer and an SQL query.
+"""Bids a second on one core: the search alone, and a bid's whole way through the book, one at a time and in rounds.
+
+Beside them stand every bid against every offer and an SQL query, which only look up.
 
 The book is generated; with SUANLI_TRACE=FOLDER it is drawn from a cluster's machines and tasks there
 (openb_node_list_all_node.csv, openb_pod_list_default.csv). Times are of the processor, not of the clock.
@@ -11,7 +13,7 @@ import os
 import sqlite3
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +22,14 @@ from random import Random
 from bench.rows import Row, Target, beside, measured
 from suanli_market.clearing.book import Book, Entered, Opened, Proposed
 from suanli_market.clearing.conditions import Facts, Place, StandingBid, StandingOffer, Wish
-from suanli_market.clearing.matching import CheapestFirst, Proposal, reserve
+from suanli_market.clearing.matching import CheapestFirst, reserve
 from suanli_market.clearing.reference import ranked
+from suanli_market.clearing.search import cheapest
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.lease import Account
 from support.builders import NOW, a_bid, an_offer, market
 
-SIZES, ROUNDS, BIDS, SLOW_LOOKS = (1_000, 10_000, 100_000), 3, 300, 300_000
+SIZES, ROUNDS, BIDS, ROUND, SLOW_LOOKS = (1_000, 10_000, 100_000), 3, 300, 100, 300_000
 REGIONS = ("CN-GD", "CN-BJ", "CN-SH", "US-CA", "US-NY", "DE-BE", "FR-IDF", "SG", "JP-13")
 CONSUMER = "0x" + "ee" * 20
 QUERY = """
@@ -51,38 +54,46 @@ def measure() -> Iterator[Row]:
             tracemalloc.stop()
             yield Row("memory of the index and the book", "bytes/offer", kept, note=f"{size:,} offers, papers excluded")
         groups = [bids[n * BIDS : (n + 1) * BIDS] for n in range(ROUNDS + 1)]
-        rates = [_rate(partial(_match, book), group) for group in groups][1:]
-        facts = Facts(NOW, market().address, book.accounts({}))
+        facts = Facts(NOW, market().address, book.accounts({CONSUMER: RICH}))
         few = bids[: max(2, SLOW_LOOKS // size // 6)]
         plain = [_rate(partial(ranked, offers=offers, facts=facts), few)]
         queried = [_rate(partial(_query, _database(offers)), few)]
-        target = Target("at least", 2_000) if size == SIZES[-1] else None
         others = (beside("every bid against every offer", plain), beside("SQLite, indexed", queried))
-        served = 1 - len(book.bids) / len(bids)
-        yield measured(f"bids matched, {size:,} open offers", "/s", rates, beside=others, target=target,
-                       note=f"{served:.0%} served; with the book's upkeep, the others only look up")  # fmt: skip
+        sought = [_rate(partial(cheapest, index=book.index, facts=facts), group) for group in groups][1:]
+        yield measured(f"offers found, {size:,} open offers", "/s", sought, beside=others,
+                       note="the search alone")  # fmt: skip
+        target = Target("at least", 2_000) if size == SIZES[-1] else None
+        for name, at_once in (("one at a time", 1), (f"in rounds of {ROUND}", ROUND)):
+            way = _book(offers)
+            rates = [_rate_of_rounds(way, group, at_once) for group in groups][1:]
+            served = 1 - len(way.bids) / len(bids)
+            yield measured(f"bids matched {name}, {size:,} open offers", "/s", rates, beside=others, target=target,
+                           note=f"{served:.0%} served; with the book's upkeep, the others only look up")  # fmt: skip
 
 
 def _query(base: sqlite3.Connection, bid: StandingBid) -> object:
     return base.execute(QUERY, _asked(bid)).fetchall()
 
 
-def _match(book: Book, bid: StandingBid) -> None:
-    """A bid's whole way through the book: it enters, is matched, its lease opens and moves both accounts."""
-    book.apply(Entered(bid))
+def _match(book: Book, bids: Sequence[StandingBid]) -> None:
+    """The bids' whole way through the book: they enter, are matched, their leases open and move the accounts."""
+    book.apply_all([Entered(bid) for bid in bids])
     book.settle({CONSUMER: RICH})
     facts = Facts(NOW, market().address, book.accounts({}))
-    clearing = CheapestFirst().clear((bid,), book.index, facts)
-    for proposal in clearing.proposals:
-        book.apply(Proposed(proposal))
-        _open(book, proposal, facts)
-
-
-def _open(book: Book, proposal: Proposal, facts: Facts) -> None:
-    moved = {party: facts.account(party) for party in (proposal.offer.offer.provider, CONSUMER)}
-    reserve(moved, proposal)
-    book.apply(Opened(proposal.bid.id))
+    proposals = CheapestFirst().clear(bids, book.index, facts).proposals
+    book.apply_all([Proposed(proposal) for proposal in proposals])
+    moved = {party: facts.account(party) for party in book.stale}
+    for proposal in proposals:
+        reserve(moved, proposal)
+    book.apply_all([Opened(proposal.bid.id) for proposal in proposals])
     book.settle({**moved, CONSUMER: RICH})
+
+
+def _rate_of_rounds(book: Book, bids: Sequence[StandingBid], at_once: int) -> float:
+    begun = time.process_time()
+    for first in range(0, len(bids), at_once):
+        _match(book, bids[first : first + at_once])
+    return len(bids) / (time.process_time() - begun)
 
 
 RICH = Account(free=2**80)
@@ -95,7 +106,7 @@ def _book(offers: list[StandingOffer]) -> Book:
     return book
 
 
-def _rate(work: Callable[[StandingBid], object], bids: list[StandingBid]) -> float:
+def _rate(work: Callable[[StandingBid], object], bids: Sequence[StandingBid]) -> float:
     begun = time.process_time()
     for bid in bids:
         work(bid)

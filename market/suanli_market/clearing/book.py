@@ -170,14 +170,14 @@ class Book:
 
     def _follow(self, news: Mapping[str, Account]) -> None:
         """Has the index show these accounts' offers as the accounts are now."""
-        moved = [
-            (self.offers[id_], account)
-            for address, account in news.items()
-            for id_ in self._of_provider.get(address, ())
-        ]
-        stand = [entry.given(account) for entry, account in moved]
-        self.offers.update((entry.offer.id, entry) for entry in stand)
-        self.index = self.index.changed(leave=[entry for entry, _ in moved], stand=stand)
+        leave: list[Entry] = []
+        stand: list[Entry] = []
+        for address, account in news.items():
+            for id_ in self._of_provider.get(address, ()):
+                leave.append(self.offers[id_])
+                self.offers[id_] = self.offers[id_].given(account)
+                stand.append(self.offers[id_])
+        self.index = self.index.changed(leave=leave, stand=stand)
 
     def accounts(self, others: Mapping[str, Account]) -> Mapping[str, Account]:
         """The accounts of the book and (by the chain) others, less what pending matches will lock; it stays so."""

@@ -67,12 +67,7 @@ class Index(Collection[StandingOffer]):
 
     def changed(self, *, stand: Sequence[Entry] = (), leave: Sequence[Entry] = ()) -> Index:
         """The index in which some entries stand and others are gone: also those in whose place new ones stand."""
-        changes: list[Change] = [*((entry, False) for entry in leave), *((entry, True) for entry in stand)]
-        idle = [change for change in changes if not change[0].busy]
-        busy = [change for change in changes if change[0].busy]
-        return Index(
-            _changed(self.idle, idle, 0) if idle else self.idle, _changed(self.busy, busy, 0) if busy else self.busy
-        )
+        return Index(*(_with(root, leave, stand, busy) for root, busy in ((self.idle, False), (self.busy, True))))
 
     def __len__(self) -> int:
         return sum(part.size for part in self.roots)
@@ -95,6 +90,12 @@ def entries(part: Part | None) -> Iterator[Entry]:
                 waiting.extend(parts)
 
 
+def _with(root: Part | None, leave: Sequence[Entry], stand: Sequence[Entry], busy: bool) -> Part | None:
+    changes: list[Change] = [(entry, False) for entry in leave if entry.busy is busy]
+    changes += [(entry, True) for entry in stand if entry.busy is busy]
+    return _changed(root, changes, 0) if changes else root
+
+
 def _changed(part: Part | None, changes: Sequence[Change], depth: int) -> Part | None:
     if isinstance(part, Fork):
         return _fork_changed(part, changes, depth)
@@ -109,8 +110,10 @@ def _changed(part: Part | None, changes: Sequence[Change], depth: int) -> Part |
 
 def _fork_changed(fork: Fork, changes: Sequence[Change], depth: int) -> Part | None:
     (key, least), (low, high) = fork.cut, fork.children
-    below = [change for change in changes if change[0].keys[key] < least]
-    above = [change for change in changes if change[0].keys[key] >= least]
+    below: list[Change] = []
+    above: list[Change] = []
+    for change in changes:
+        (below if change[0].keys[key] < least else above).append(change)
     new_low = _changed(low, below, depth + 1) if below else low
     new_high = _changed(high, above, depth + 1) if above else high
     if new_low is None or new_high is None:

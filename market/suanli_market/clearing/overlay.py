@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from suanli_protocol.lease import Account
 
 EMPTY = Account()
-TOP_MAX = 1000  # changes that a view copies, before all accounts are copied once
+TOP_MAX = 1000  # changes that each view copies, before all accounts are copied once
 
 
 class Overlay(MutableMapping[str, Account]):
@@ -15,9 +15,9 @@ class Overlay(MutableMapping[str, Account]):
 
     __slots__ = ("_base", "_top")
 
-    def __init__(self, base: Mapping[str, Account], top: Mapping[str, Account] | None = None) -> None:
+    def __init__(self, base: Mapping[str, Account], top: dict[str, Account] | None = None) -> None:
         self._base = base
-        self._top = dict(top or {})
+        self._top = {} if top is None else top  # its own from now on
 
     def __getitem__(self, address: str) -> Account:
         found = self._top.get(address)
