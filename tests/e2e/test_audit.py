@@ -6,14 +6,11 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from suanli.audit import audit_all, audit_lease
@@ -30,6 +27,7 @@ from suanli_protocol.openings import Fill, Openings
 from support import builders
 from support.altering import alterations
 from support.devnet import Anvil
+from support.doctored import Doctored, flip
 from support.lease_lives import LeaseLives, documents, evidence_for
 
 pytestmark = pytest.mark.e2e
@@ -207,55 +205,12 @@ def test_a_finding_names_the_rule(facts: tuple[History, Snapshot], code: str, al
     assert code in found(replay(replace(history, transactions=made), snapshot))
 
 
-class Doctored:
-    """A chain endpoint that alters answers on their way."""
-
-    def __init__(self, url: str) -> None:
-        self.alter: Callable[[str, Any], Any] = lambda _, result: result
-        outer, client = self, httpx.Client(trust_env=False)
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # head and body in one packet
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                answer = client.post(url, content=body, headers={"Content-Type": "application/json"}).json()
-                if "result" in answer:
-                    answer["result"] = outer.alter(json.loads(body)["method"], answer["result"])
-                data = json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stops listening."""
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def doctored(anvil: Anvil) -> Iterator[Doctored]:
     """A proxy before the devnet."""
     proxy = Doctored(anvil.url)
     yield proxy
     proxy.close()
-
-
-def flip(text: str, word: int) -> str:
-    """0x-hex with the last bit of one of its 32-byte words flipped."""
-    end = 2 + 64 * (word + 1)
-    return text[: end - 1] + f"{int(text[end - 1], 16) ^ 1:x}" + text[end:]
 
 
 def test_an_endpoint_that_alters_one_word_is_found_out(anvil: Anvil, doctored: Doctored) -> None:
