@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from suanli.audit.check import Check
-from suanli.audit.facts import Transaction
-from suanli.audit.life import LeaseLife, Step
-from suanli.audit.report import AuditReport, LeaseReport, end_of
+from suanli.audit.lease_view import clock_time, course, parties, row, split, terms
+from suanli.audit.life import LeaseLife
+from suanli.audit.report import AuditReport, LeaseReport
 from suanli.terminal.console import style
-from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import hex32
-from suanli_protocol.lease import Claim, Kind, Resolve, Settle, stake_down
-from suanli_protocol.messages import ZERO_ADDRESS
-from suanli_protocol.units import format_cores, format_duration, format_mib, format_money
+from suanli_protocol.units import format_money
 
-LABEL = 10
 SENTENCES = {
     "bid_signature": "the bid is signed by the consumer",
     "offer_signature": "the offer is signed by the provider",
@@ -67,138 +62,18 @@ def lines(report: AuditReport) -> Iterator[str]:
     yield from _verdict(report)
 
 
-def _row(label: str, *cells: str) -> str:
-    return style(label.ljust(LABEL), bold=True) + "  ".join(cells)
-
-
-def _money(report: AuditReport, amount: int) -> str:
-    """An amount, all decimals, in a column."""
-    return format_money(amount, report.history.decimals, places=report.history.decimals).rjust(16)
-
-
-def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
 def _lease(report: AuditReport, found: LeaseReport) -> Iterator[str]:
-    yield _row(f"Lease {found.lease.number}", found.status)
-    yield _row("", hex32(found.lease.id))
+    yield row(f"Lease {found.lease.number}", found.status)
+    yield row("", hex32(found.lease.id))
     if isinstance(found.lease, LeaseLife):
-        yield from _parties(found.lease)
-        yield from _terms(report, found.lease)
-        yield from _course(report, found.lease)
-        yield from _split(report, found.lease)
+        yield from parties(found.lease)
+        yield from terms(report, found.lease)
+        yield from course(report, found.lease)
+        yield from split(report, found.lease)
     yield ""
     yield from _checks(found.checks)
     for number, text in enumerate(found.unchecked):
-        yield _row("" if number else "Unchecked", style(f"– {text}", dim=True))
-
-
-def _parties(life: LeaseLife) -> Iterator[str]:
-    lease, clauses = life.state.lease, life.state.clauses
-    yield ""
-    yield _row("Parties", "consumer ", lease.consumer)
-    yield _row("", "provider ", lease.provider)
-    yield _row("", "market   ", lease.market)
-    if clauses.arbiter != ZERO_ADDRESS:
-        yield _row("", "arbiter  ", clauses.arbiter)
-    yield _row("Papers", "bid      ", hex32(clauses.bid))
-    yield _row("", "offer    ", hex32(clauses.offer))
-    for step in life.steps:
-        if step.evidence:
-            yield _row("", "verdict  " if isinstance(step.change, Resolve) else "evidence ", hex32(step.evidence))
-
-
-def _terms(report: AuditReport, life: LeaseLife) -> Iterator[str]:
-    lease, clauses, history = life.state.lease, life.state.clauses, report.history
-    rate = format_money(clauses.rate, history.decimals)
-    yield ""
-    yield _row("Terms", f"{_need(Lanes.unpack(lease.need))}, for at most {format_duration(clauses.max_seconds)}")
-    yield _row("", f"{rate} {history.symbol} per hour, at least {format_duration(clauses.min_seconds)} are billed")
-    yield _row("", f"market fee {lease.fee_bps / 100:g} % of what is paid")
-    if clauses.attempts > 1:
-        yield _row("", _attempt(report, life))
-
-
-def _attempt(report: AuditReport, life: LeaseLife) -> str:
-    """Which attempt of its seat the lease is, and the leases beside it."""
-    clauses, parts = life.state.clauses, []
-    parts += [f"after lease {life.previous.number}"] if life.previous else []
-    parts += [f"followed by lease {life.following.number}"] if life.following else []
-    parts += [f"{format_money(clauses.spent, report.history.decimals)} spent before"] if clauses.spent else []
-    return ", ".join([f"attempt {clauses.attempt} of at most {clauses.attempts}", *parts])
-
-
-def _need(need: Lanes) -> str:
-    cores = format_cores(need.cpu_milli)
-    parts = [f"{cores} core" if cores == "1" else f"{cores} cores", f"{format_mib(need.memory_mib)} memory"]
-    parts += [f"{format_cores(need.accelerator_milli)} accelerators"] if need.accelerator_milli else []
-    parts += [f"{format_mib(need.disk_mib)} disk"] if need.disk_mib else []
-    return ", ".join(parts)
-
-
-def _course(report: AuditReport, life: LeaseLife) -> Iterator[str]:
-    """What happened to the lease, in the order of the chain."""
-    yield ""
-    yield _happened("Opened", life.opened)
-    for step in life.steps:
-        asked = _asked(report, step)
-        yield _happened(_named(step), step.transaction, *([asked] if asked else []))
-    if not life.state.is_open:
-        yield _row("", end_of(life))
-
-
-def _happened(label: str, made: Transaction, *more: str) -> str:
-    return _row(label, _time(made.timestamp), f"block {made.block}", hex32(made.hash), *more)
-
-
-def _named(step: Step) -> str:
-    """A step in one word."""
-    match step.change:
-        case Settle(kind=Kind.INTERIM):
-            return "Paid"
-        case _:
-            return str(step.after.status).capitalize()
-
-
-def _asked(report: AuditReport, step: Step) -> str:
-    """The amounts that a step was about."""
-
-    def money(amount: int) -> str:
-        return format_money(amount, report.history.decimals)
-
-    match step.change:
-        case Settle(amount) | Claim(amount):
-            return money(amount)
-        case Resolve(award, slash):
-            return f"{money(award)} awarded" + (f", {money(slash)} of the bond to be taken" if slash else "")
-        case _:
-            return ""
-
-
-def _split(report: AuditReport, life: LeaseLife) -> Iterator[str]:
-    """Where deposit and bond came from and went to, to the last unit."""
-    lease, split = life.state.lease, life.split
-    rows = [
-        ("Locked", "price, the most it can cost", lease.price),
-        ("", "fee on the price", lease.deposit - lease.price - stake_down(lease.price)),
-        ("", "consumer's stake", stake_down(lease.price)),
-        ("", "provider's bond", lease.bond),
-        ("Paid", "provider, for what was used", split.to_provider),
-        ("", "market fee", split.to_market),
-        ("Returned", "to the consumer", split.to_consumer + split.penalty),
-        ("", "to the provider (bond)", split.bond_back),
-    ]
-    rows += [("Arbiter", "cost of the dispute", split.to_arbiter)] if split.to_arbiter else []
-    rows += [("Held", "still locked", life.state.locked)] if life.state.is_open else []
-    first = rows[0][1]
-    yield ""
-    for label, what, amount in rows:
-        yield _row(
-            label, what.ljust(28), _money(report, amount) + (f" {report.history.symbol}" if what == first else "")
-        )
-    if split.penalty:
-        yield _row("", f"of it {format_money(split.penalty, report.history.decimals)} from the bond")
+        yield row("" if number else "Unchecked", style(f"– {text}", dim=True))
 
 
 def _checks(checks: Iterable[Check]) -> Iterator[str]:
@@ -236,7 +111,7 @@ def _table(report: AuditReport) -> Iterator[str]:
         if isinstance(life, LeaseLife):
             paid = format_money(life.split.to_provider, history.decimals, places=history.decimals)
             fee = format_money(life.split.to_market, history.decimals, places=history.decimals)
-            opened = _time(life.opened.timestamp)
+            opened = clock_time(life.opened.timestamp)
             attempt = str(life.state.clauses.attempt)
         yield f"{life.number:>5}  {found.status:9}  {attempt:>7}  {opened:25}  {paid:>14}  {fee:>12}  {id_} {mark}"
     yield ""
