@@ -139,4 +139,4 @@ def split(report: AuditReport, life: LeaseLife) -> Iterator[str]:
             label, what.ljust(28), _money(report, amount) + (f" {report.history.symbol}" if what == first else "")
         )
     if split.penalty:
-        yield row("", f"of it {format_money(split.penalty, report.history.decimals)} from the bond")
+        yield row("", f"{format_money(split.penalty, report.history.decimals)} went from the bond to the consumer")
