@@ -115,7 +115,7 @@ class Doctor:
         finally:
             store.close()
         if broken != "ok":
-            raise ConfigurationError(f"{path} is damaged: {broken}", hint="restore a backup (docs/operating.md)")
+            raise ConfigurationError(f"{path} is damaged: {broken}", hint="restore a backup (docs/operations.md)")
         if cursor is not None:
             self._same_market(path, cursor)
         return f"{path} is whole, at revision {revision}"

@@ -2,7 +2,7 @@
 
 A body: its size by route, the depth of its JSON, the time that it takes, how many bytes of bodies are held at once. A
 sender: requests over time by network address, and by key once the signature holds; streams at once by key. Who speaks
-to the market from this machine itself is not counted by address. All maxima are stated in docs/operating.md.
+to the market from this machine itself is not counted by address. All maxima are stated in docs/operations.md.
 """
 
 from __future__ import annotations
