@@ -7,6 +7,7 @@ refuses is a ChainError, or a ChainRevertedError with the contract's own error.
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from suanli_protocol.chain_records import (
     read_transaction,
 )
 from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, NotFoundError, TimedOutError
+from suanli_protocol.plain_http import PlainHttp, PlainHttpError
 from suanli_protocol.reverts import reverted
 from suanli_protocol.signing import Signer, keccak256
 from suanli_protocol.tls import trusted
@@ -65,9 +67,12 @@ class Chain:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+        self._plain = PlainHttp.of(url, timeout_s=timeout_s) if transport is None else None
 
     def close(self) -> None:
         """Closes the connections."""
+        if self._plain is not None:
+            self._plain.close()
         if self._client is not None:
             self._client.close()
 
@@ -255,17 +260,30 @@ class Chain:
         return answer["result"]
 
     def _post(self, body: dict[str, Any]) -> Any:
+        status, answer = self._exchange(json.dumps(body, separators=(",", ":")).encode())
+        if not 200 <= status < 300:
+            raise self._unavailable(f"it answered with HTTP {status}")
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError) as error:
+            raise self._unavailable("it answered no JSON") from error
+
+    def _exchange(self, body: bytes) -> tuple[int, bytes]:
+        if self._plain is None:
+            return self._exchange_by_client(body)
+        try:
+            return self._plain.post_json(body)
+        except PlainHttpError as error:
+            raise self._unavailable(str(error)) from error
+
+    def _exchange_by_client(self, body: bytes) -> tuple[int, bytes]:
         import httpx
 
         try:
-            answer = self._http().post(self.url, json=body)
-            if not answer.is_success:
-                raise self._unavailable(f"it answered with HTTP {answer.status_code}")
-            return answer.json()
+            answer = self._http().post(self.url, content=body, headers={"Content-Type": "application/json"})
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unavailable(str(error) or type(error).__name__) from error
-        except ValueError as error:
-            raise self._unavailable("it answered no JSON") from error
+        return answer.status_code, answer.content
 
     def _http(self) -> httpx.Client:
         import httpx
