@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from suanli_market.chain import journal
@@ -25,7 +26,7 @@ from suanli_market.events import EVERYBODY, note
 from suanli_market.leasing.leases import OPEN_STATES, state_of
 from suanli_market.settings import FINALIZED
 from suanli_market.store import Store
-from suanli_market.tables import ChainStepRow, ChainTransactionRow, CursorRow, LeaseRow, MatchRow
+from suanli_market.tables import ChainStepRow, ChainTransactionRow, CursorRow, LeaseRow, MatchRow, ReceiptRow
 from suanli_protocol import faults, wire
 from suanli_protocol.errors import ChainError, ChainUnavailableError, NotFoundError, SuanliError
 from suanli_protocol.escrow import Block, Chain, Escrow
@@ -43,8 +44,7 @@ from suanli_protocol.events import (
 
 RANGE_BLOCKS = 2_000
 RECONCILE_S = 120.0
-RESTLESS_S = 2.0  # how long after activity the chain is asked at the fast pace
-IDLE_FACTOR = 4
+OUTCOMES_S = 10.0
 
 DATED = Opened | Settled | Released | Finalized | Resolved | Reclaimed  # the times of their blocks are kept
 
@@ -81,7 +81,9 @@ class Indexer:
         confirmations: int,
         poll_s: float,
         on_undone: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
+        self._on_lost = on_lost  # the writer looks up its nonce again
         self._on_undone = on_undone  # book and writer start anew from the tables
         self._store, self._keeper = store, keeper
         self._chain, self._escrow, self._projection = chain, escrow, projection
@@ -89,8 +91,7 @@ class Indexer:
         self._confirmations, self._poll_s = confirmations, poll_s
         self._news = threading.Event()
         self._stopping = False
-        self._active_until = 0.0
-        self._reconcile_due = 0.0
+        self._reconcile_due = self._outcomes_due = 0.0
         self._stepping = threading.Lock()
         self._cursor = _Cursor(0, b"", 0)  # until `begin`
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
@@ -127,12 +128,18 @@ class Indexer:
     def reconcile(self) -> int:
         """Holds every open lease, and what waits to be opened, against the chain; how many were behind until now."""
         with self._stepping:
-            behind, unanswered = self._behind(), self._unanswered()
+            behind = self._behind()
             for lease, first in behind:
                 self._read_again(lease, first)
+        return len(behind) + self.read_outcomes()
+
+    def read_outcomes(self) -> int:
+        """Looks up own transactions whose rows still wait for their word; how many there were."""
+        with self._stepping:
+            unanswered = self._unanswered()
             for transaction in unanswered:
                 self._read_outcome(transaction)
-        return len(behind) + len(unanswered)
+        return len(unanswered)
 
     def _run(self) -> None:
         delay = self._poll_s
@@ -141,7 +148,10 @@ class Indexer:
             self._news.clear()
             try:
                 self.catch_up()
-                delay = self._pace()
+                delay = self._poll_s
+                if time.monotonic() >= self._outcomes_due:
+                    self._outcomes_due = time.monotonic() + OUTCOMES_S
+                    self.read_outcomes()
                 if time.monotonic() >= self._reconcile_due:
                     self._reconcile_due = time.monotonic() + RECONCILE_S
                     self.reconcile()
@@ -157,10 +167,6 @@ class Indexer:
             except Exception:
                 delay = 1.0
                 log.exception("a step along the chain failed")
-
-    def _pace(self) -> float:
-        active = time.monotonic() < self._active_until
-        return self._poll_s if active else self._poll_s * IDLE_FACTOR
 
     def _step(self) -> bool:
         """One stretch of blocks; False if there was nothing new."""
@@ -184,8 +190,6 @@ class Indexer:
         self._cursor = _Cursor(block.number, block.hash, step.opened)
         self._keeper.advance(block, step.touched, step.changes)
         self._keeper.refresh(step.touched or ())
-        if events:
-            self._active_until = time.monotonic() + RESTLESS_S
         return True
 
     def _stretch(self, events: Sequence[EscrowEvent], block: Block) -> Stretch:
@@ -265,20 +269,22 @@ class Indexer:
         self._apply_late(events, block)
 
     def _unanswered(self) -> list[str]:
-        """Own transactions in known blocks, with a match that still waits for their word."""
+        """Own transactions that were mined once, with a match or a receipt that still waits for their word."""
+        sent = select(ChainTransactionRow.hash).where(ChainTransactionRow.state == "mined").distinct()
+        opened = sent.join(MatchRow, col(MatchRow.transaction) == ChainTransactionRow.id)
+        settled = sent.join(ReceiptRow, col(ReceiptRow.transaction) == ChainTransactionRow.id)
         with self._store.read() as session:
-            query = (
-                select(ChainTransactionRow.hash)
-                .join(MatchRow, col(MatchRow.transaction) == ChainTransactionRow.id)
-                .where(ChainTransactionRow.state == "mined", MatchRow.state == "pending")
-                .distinct()
-            )
-            return [hash_ for hash_ in session.exec(query) if hash_ is not None]
+            found = [*session.exec(opened.where(MatchRow.state == "pending"))]
+            found += session.exec(settled.where(ReceiptRow.state == "queued"))
+        return [hash_ for hash_ in dict.fromkeys(found) if hash_ is not None]
 
     def _read_outcome(self, transaction: str) -> None:
         """Applies what an opening of this market's became, unless its leases are known already."""
         block, mined = self._chain.block(self._cursor.block), self._chain.receipt(wire.from_hex(transaction))
-        if mined is None or mined.block > block.number:
+        if mined is None:
+            self._send_again(transaction)
+            return
+        if mined.block > block.number:
             return
         with self._store.read() as session:
             known = set(session.exec(select(LeaseRow.id).where(LeaseRow.transaction == transaction)))
@@ -289,6 +295,25 @@ class Indexer:
         ]
         log.error("the outcome of %s was missed: %d events are applied now", transaction, len(events))
         self._apply_late(events, block)
+
+    def _send_again(self, transaction: str) -> None:
+        """A transaction that was mined and is no more, unless it waits to be mined again: its rows wait for a new one.
+
+        A block that was lost before it counted is none that the journal knows. Should both be mined, the seat takes one.
+        """
+        try:
+            self._chain.transaction(wire.from_hex(transaction))
+            return
+        except NotFoundError:
+            log.warning("the transaction %s was lost with its block and is sent again", transaction)
+        with self._store.write() as session:
+            row = session.exec(select(ChainTransactionRow).where(ChainTransactionRow.hash == transaction)).one()
+            row.state, row.error = "dropped", "its block was lost"
+            session.add(row)
+            for kind, waits in ((MatchRow, "pending"), (ReceiptRow, "queued")):
+                lost = (col(kind.transaction) == row.id, col(kind.state) == waits)
+                session.execute(update(kind).where(*lost).values(transaction=None))
+        self._on_lost()
 
     def _apply_late(self, events: Sequence[EscrowEvent], block: Block) -> None:
         """Applies events of blocks before the cursor, as part of its step."""

@@ -17,11 +17,9 @@ from sqlmodel import Session, SQLModel, col, select
 
 from suanli_market.tables import (
     BidRow,
-    BlobRow,
     ChainChangeRow,
     ChainStepRow,
     LeaseRow,
-    LogChunkRow,
     MatchRow,
     OfferRow,
     ReceiptRow,
@@ -72,7 +70,8 @@ def steps(session: Session) -> list[ChainStepRow]:
 def undo(session: Session, block: int) -> list[str]:
     """Puts all rows back to what they were at the end of the step at `block`; the leases that are no more.
 
-    What waits for the chain is to be sent again.
+    What waits for the chain is to be sent again. Receipt, log and blobs of a lease that is no more stay: opened again
+    in a block of the same second, it is the same lease, and its parties have handed them over already.
     """
     changes = session.exec(
         select(ChainChangeRow).where(ChainChangeRow.block > block).order_by(col(ChainChangeRow.id).desc())
@@ -94,8 +93,6 @@ def undo(session: Session, block: int) -> list[str]:
         session.flush()
     _keep_left(session, left)
     _release_idle(session)
-    for kind in (ReceiptRow, BlobRow, LogChunkRow):
-        session.execute(delete(kind).where(col(kind.lease).in_(gone)))
     session.execute(delete(ChainChangeRow).where(col(ChainChangeRow.block) > block))
     session.execute(delete(ChainStepRow).where(col(ChainStepRow.block) > block))
     session.execute(update(MatchRow).where(col(MatchRow.state) == "pending").values(transaction=None))
