@@ -167,6 +167,8 @@ class Book:
         self._accounts.update(news)
         self._follow(news)
         self.stale.difference_update(left)
+        if not self.stale:
+            self.stale = set()  # an emptied set is as slow to walk as when it was full
 
     def _follow(self, news: Mapping[str, Account]) -> None:
         """Has the index show these accounts' offers as the accounts are now."""
