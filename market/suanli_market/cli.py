@@ -70,7 +70,7 @@ def main() -> None:
 @click.option("--round-ms", default=500, show_default=True, type=click.IntRange(0, 60_000), help="Contested rounds.")
 @click.option("--confirmations", type=click.IntRange(-1), help="-1: finalized. Default: 0 on a devnet, else -1.")
 @click.option("--start-block", default=0, show_default=True, type=click.IntRange(0), help="Where the escrow began.")
-@click.option("--poll-ms", default=25, show_default=True, type=click.IntRange(5, 60_000), help="Pace of the indexer.")
+@click.option("--poll-ms", default=100, show_default=True, type=click.IntRange(5, 60_000), help="Pace of the indexer.")
 @click.option("--rate-per-key", default=500, show_default=True, type=RATE, help="Requests a second; 0: any.")
 @click.option("--rate-per-address", default=500, show_default=True, type=RATE, help="Requests a second; 0: any.")
 @click.option("--relay-gib", default=50, show_default=True, type=click.IntRange(1), help="Sealed data of all leases.")

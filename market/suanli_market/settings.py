@@ -27,7 +27,7 @@ class Settings:
     round_ms: int = 500
     confirmations: int | None = None  # None: 0 on a devnet, else FINALIZED
     start_block: int = 0
-    poll_ms: int = 25
+    poll_ms: int = 100
     rate_per_key: int = 500  # requests a second; 0: no limit
     rate_per_address: int = 500
     relay_gib: int = 50  # sealed data of all leases
