@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,42 +11,46 @@ from hypothesis import strategies as st
 
 from suanli_protocol import events
 from suanli_protocol.capacity import Lanes
-from suanli_protocol.contract_abi import contract_abi
-from suanli_protocol.errors import ProtocolError
 from suanli_protocol.escrow import CLOSED
 from suanli_protocol.lease import (
     Account,
+    Change,
+    Claim,
+    Dispute,
     Kind,
     Release,
     Settle,
     State,
     Stop,
-    apply,
     clauses_hash,
     lease_id,
     refusal,
     seat_word,
-    settle_refusal,
     terms,
 )
 from suanli_protocol.lease import Refusal as Code
 from suanli_protocol.messages import ZERO32, ZERO_ADDRESS, Bid, Offer, Receipt
-from suanli_protocol.openings import NO_SIGNATURE, Fill, Opening, Settlement, encode_open, encode_settle, struct_values
-from suanli_protocol.signing import struct_hash
+from suanli_protocol.openings import NO_SIGNATURE, Fill, Opening, Settlement, encode_open, encode_settle
+from suanli_protocol.signing import Signer, struct_hash
 from support import builders
 from support.builders import NOW
+from support.escrow_world import World
 from support.evm import LocalEscrow
-from support.strategies import ACCOUNTS, bids, changes, matching_papers, mostly, offers
+from support.strategies import ACCOUNTS, bids, changes, matching_papers, moments, mostly, offers
 
 GENERATED = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 LIVES = settings(GENERATED, max_examples=80)
-MARKET, STRANGER, GUARD = builders.market(), builders.a_signer(9), builders.a_signer(4)
+MARKET, STRANGER = builders.market(), builders.a_signer(9)
+GUARD, ARBITER = builders.a_signer(4), builders.a_signer(5)  # of matching papers
 
 
 def open_data(escrow: LocalEscrow, bid: Bid, offer: Offer, rate: int, index: int = 0, previous: bytes = b"") -> bytes:
     """One signed pair as calldata."""
-    fill = Fill(offer, builders.provider().sign(escrow.domain, offer), rate, index, previous)
-    return encode_open(ZERO32, [Opening(bid, builders.consumer().sign(escrow.domain, bid), (fill,))])
+    provider, consumer = builders.provider(), builders.consumer()
+    if (bid.consumer, offer.provider) == (provider.address, consumer.address):
+        provider, consumer = consumer, provider
+    fill = Fill(offer, provider.sign(escrow.domain, offer), rate, index, previous)
+    return encode_open(ZERO32, [Opening(bid, consumer.sign(escrow.domain, bid), (fill,))])
 
 
 @GENERATED
@@ -182,111 +186,72 @@ def test_a_wrong_signature_is_named(local_escrow: LocalEscrow, wrong: str) -> No
             assert got.refusal is (Code.BID_SIGNATURE if wrong == "bid" else Code.OFFER_SIGNATURE)
 
 
-@dataclass
-class Life:
-    """One lease on the contract beside the same lease in Python, with the money of all three parties."""
-
-    escrow: LocalEscrow
-    state: State
-    provider: int
-    market: int
-    consumer: int
-
-    def check(self) -> None:
-        """The contract holds what Python says."""
-        lease = self.state.lease
-        assert self.escrow.seat(lease.seat_key) == self.state.word
-        frees = [self.escrow.account(a)[0] for a in (lease.provider, lease.market, lease.consumer)]
-        assert frees == [self.provider, self.market, self.consumer]
-        assert self.escrow.account(lease.provider)[2] == self.state.need
-
-    def change(self, change: Settle | Stop | Release, now: int) -> None:
-        """Makes the change on both sides; what Python forbids the contract refuses."""
-        self.escrow.evm.at(now)
-        try:
-            after, split = apply(self.state, change, now)
-        except ProtocolError:
-            self._refused(change)
-            self.check()
-            return
-        self._sent(change)
-        assert split.total == self.state.locked - after.locked
-        self.provider += split.to_provider + split.bond_back
-        self.market += split.to_market
-        self.consumer += split.to_consumer + split.penalty
-        self.state = after
-        self.check()
-
-    def _refused(self, change: Settle | Stop | Release) -> None:
-        if isinstance(change, Settle):
-            (got,) = self._sent(change)
-            assert isinstance(got, events.SettlementRefused)
-            if self.state.is_open:
-                assert got.refusal is settle_refusal(self.state, change.amount, change.kind)
-            else:
-                assert got.refusal is Code.UNKNOWN_LEASE
-            return
-        with pytest.raises(RuntimeError):
-            self._sent(change)
-
-    def _sent(self, change: Settle | Stop | Release) -> list[events.EscrowEvent]:
-        lease, clauses, progress = self.state.lease, self.state.clauses, self.state.progress
-        match change:
-            case Settle(amount, kind):
-                receipt = Receipt(lease_id(lease), amount, kind, b"\x05" * 32)
-                signed = [s.sign(self.escrow.domain, receipt) for s in (builders.provider(), builders.consumer())]
-                entry = Settlement(lease, progress, amount, kind, receipt.evidence, signed[0], signed[1])
-                return self.escrow.send(STRANGER.address, encode_settle([entry]))
-            case Stop(by_consumer_side):
-                caller = lease.consumer if by_consumer_side else lease.provider
-                if by_consumer_side and clauses.guard != ZERO_ADDRESS:
-                    caller = clauses.guard
-                return self.escrow.send(caller, self._terms("stop"))
-            case Release():
-                return self.escrow.send(lease.provider, self._terms("release"))
-
-    def _terms(self, function: str) -> bytes:
-        state = self.state
-        values = (struct_values(state.lease), struct_values(state.clauses), state.progress.pack())
-        return contract_abi("LeaseEscrow").encode(function, *values)
+def a_world(escrow: LocalEscrow) -> World:
+    """Whom matching papers name, with more money than any of them needs."""
+    people = (builders.consumer(), builders.provider(), MARKET, GUARD, ARBITER)
+    world = World(escrow, people=people, funds=2**95)
+    world.endow()
+    return world
 
 
-def begin(escrow: LocalEscrow, bid: Bid, offer: Offer, rate: int) -> Life:
-    """Opens a lease on the contract."""
-    escrow.evm.at(NOW)
-    for signer in (builders.consumer(), builders.provider()):
-        escrow.set_account(signer.address, Account(2**95))
-    escrow.set_account(MARKET.address, Account(17))
-    opened = escrow.send(MARKET.address, open_data(escrow, bid, offer, rate))[1]
-    assert isinstance(opened, events.Opened)
-    state = State(*terms(bid, offer, rate=rate, opened_at=NOW))
+def begin(world: World, bid: Bid, offer: Offer, rate: int) -> State:
+    """Opens the world's lease."""
+    state = world.open(bid, offer, rate)
+    assert state is not None
     assert clauses_hash(state.clauses) == state.lease.clauses
-    return Life(escrow, state, 2**95 - state.lease.bond, 17, 2**95 - state.lease.deposit)
+    return state
+
+
+def who_makes(state: State, change: Change) -> str:
+    """Somebody who may."""
+    match change:
+        case Stop(by_consumer_side):
+            return (consumer_side(state) if by_consumer_side else builders.provider()).address
+        case Release() | Claim():
+            return builders.provider().address
+        case Dispute():
+            return consumer_side(state).address
+        case _:
+            return MARKET.address
+
+
+def consumer_side(state: State) -> Signer:
+    """The guard if there is one, else the consumer."""
+    return builders.consumer() if state.clauses.guard == ZERO_ADDRESS else GUARD
 
 
 @LIVES
 @given(papers=matching_papers(), data=st.data())
 def test_lives_of_leases(local_escrow: LocalEscrow, papers: tuple[Bid, Offer, int], data: st.DataObject) -> None:
     with local_escrow.evm.undone():
-        life, now = begin(local_escrow, *papers), NOW
-        life.check()
+        world = a_world(local_escrow)
+        begin(world, *papers)
         for _ in range(data.draw(st.integers(1, 8))):
-            now += data.draw(st.integers(0, 60_000))
-            life.change(data.draw(changes(life.state.lease.price, life.state.progress.paid)), now)
-        if life.state.is_open:
-            life.change(Release(), now)
-        assert not life.state.is_open
-        assert life.provider + life.market + life.consumer == 2 * 2**95 + 17
+            state = world.states[0]
+            world.pass_time(data.draw(moments(state, world.now)) - world.now)
+            change = data.draw(changes(state, world.now))
+            world.change(0, change, who_makes(state, change), signed=True)
+            world.check()
+        state = world.states[0]
+        event(state.status)
+        if state.is_open:
+            assert world.change(0, Settle(state.progress.paid, Kind.DONE), MARKET.address) is not None
+        world.check()
+        assert sum(account.free for account in world.accounts.values()) == 5 * world.funds
 
 
 def test_interim_receipts_of_one_unit_each_cost_what_one_big_one_does(local_escrow: LocalEscrow) -> None:
     bid = builders.a_bid(max_seconds=60, fee_bps=3_333)
     with local_escrow.evm.undone():
-        life = begin(local_escrow, bid, builders.an_offer(prices=0), 3_000)
-        for amount in range(1, life.state.lease.price + 1):
-            life.change(Settle(amount, Kind.INTERIM), NOW + amount)
-        life.change(Settle(life.state.lease.price, Kind.DONE), NOW + 100)
-        assert (life.provider - 2**95, life.market - 17) == (50, 50 * 3_333 // 10_000)
+        world = a_world(local_escrow)
+        price = begin(world, bid, builders.an_offer(prices=0), 3_000).lease.price
+        for amount in range(1, price + 1):
+            world.pass_time(1)
+            assert world.change(0, Settle(amount, Kind.INTERIM), MARKET.address) is not None
+        assert world.change(0, Settle(price, Kind.DONE), MARKET.address) is not None
+        world.check()
+        got = [world.accounts[who.address].free - world.funds for who in (builders.provider(), MARKET)]
+        assert got == [50, 50 * 3_333 // 10_000]
 
 
 def test_a_market_that_is_a_party_mints_nothing(local_escrow: LocalEscrow) -> None:
