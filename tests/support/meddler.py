@@ -22,6 +22,11 @@ class Meddler:
         self.url = ""
         self.lies = 0
         self._lie: tuple[re.Pattern[str], Change] | None = None
+        self._client = httpx.Client(timeout=60)  # one for all requests: making one takes longer than most answers
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._client.close()
 
     @contextmanager
     def lying(self, pattern: str, change: Change) -> Iterator[None]:
@@ -37,7 +42,7 @@ class Meddler:
         """The market's answer, or the lie: status, content type, body."""
         if target.startswith("/v1/events"):
             return 503, "application/json", b"{}"  # not streamed here: the client has to do without
-        answer = httpx.request(method, self.market + target, headers=headers, content=body, timeout=60)
+        answer = self._client.request(method, self.market + target, headers=headers, content=body)
         data, lie = answer.content, self._lie
         if lie is not None and answer.is_success and lie[0].search(f"{method} {target.partition('?')[0]}"):
             try:
@@ -81,3 +86,4 @@ def start_meddler(market: str) -> Iterator[Meddler]:
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)
+        meddler.close()
