@@ -73,6 +73,7 @@ def _wire(
         confirmations=settings.confirmations_on(chain.chain_id()),
         poll_s=settings.poll_ms / 1000,
         on_undone=lambda: start_anew(),
+        on_lost=lambda: chain_writer.start_anew(),
     )
     chain_writer = ChainWriter(store, keeper, chain, escrow, signer, on_mined=indexer.wake, catch_up=indexer.catch_up)
 
