@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.rows import Beside, Row, Target
 from support.devnet import start_anvil
-from support.gas import LifeGas, lives
+from support.gas import LifeGas, lives, ways_out
 from support.solidity import Ledger
 
 ELSEWHERE = "measured elsewhere on such a chain"
@@ -25,10 +25,11 @@ BATCH = Target("at most", 100_000, 72_000)
 
 
 def measure() -> Iterator[Row]:
-    """One row a size and kind of batch."""
+    """One row a size and kind of batch, then one a way out."""
     with start_anvil() as anvil:
         ledger = Ledger.on(anvil.url, anvil.accounts[0].address)
         yield from (_row(life) for life in lives(ledger, anvil))
+        yield from (Row(f"{way.change} of one lease", "gas", way.gas) for way in ways_out(ledger, anvil))
 
 
 def _row(life: LifeGas) -> Row:

@@ -80,3 +80,58 @@ def distinct_pairs(ledger: Ledger, anvil: Anvil, size: int) -> list[Pair]:
         for party in pair:
             ledger.send(payer, ledger.escrow.functions.deposit(party.address, PAIR_FUNDS))
     return pairs
+
+
+@dataclass(frozen=True)
+class WayGas:
+    """Gas of one call on one open lease, by the function's name."""
+
+    change: str
+    gas: int
+
+
+def ways_out(ledger: Ledger, anvil: Anvil) -> Iterator[WayGas]:
+    """Measures release, claim, dispute, resolve (sent by the arbiter), finalize and reclaim.
+
+    Run it last: it moves the chain's time on.
+    """
+    consumer, provider, market, arbiter = (account.address for account in anvil.accounts[:4])
+    ledger.fund(arbiter, FUNDS)  # so that its word is warm
+    calls = ledger.escrow.functions
+
+    def sent(name: str, deal: Deal, caller: str, *rest: object) -> WayGas:
+        call = getattr(calls, name)(deal.lease, deal.clauses, deal.progress, *rest)
+        return WayGas(name, int(ledger.send(caller, call)["gasUsed"]))
+
+    yield sent("release", an_open_deal(ledger, anvil), provider)
+    disputed = an_open_deal(ledger, anvil)
+    amount, evidence = disputed.rate * disputed.offer["minSeconds"] // 3600, b"\x03" * 32
+    yield sent("claim", disputed, provider, amount, 1, evidence)
+    disputed.progress = _progress(ledger, amount, phase=2)
+    yield sent("dispute", disputed, consumer)
+    disputed.progress = _progress(ledger, amount, phase=3)
+    nobody = (bytes(32), bytes(32))
+    yield sent("resolve", disputed, arbiter, amount // 2, 1000, evidence, nobody)
+    claimed, silent = an_open_deal(ledger, anvil), an_open_deal(ledger, anvil)
+    sent("claim", claimed, provider, amount, 1, evidence)
+    claimed.progress = _progress(ledger, amount, phase=2)
+    anvil.rpc("evm_increaseTime", silent.seconds + silent.bid["window"])
+    anvil.rpc("evm_mine")
+    yield sent("finalize", claimed, market)
+    yield sent("reclaim", silent, market)
+
+
+def an_open_deal(ledger: Ledger, anvil: Anvil) -> Deal:
+    """A lease of the first two accounts, through the third, judged by the fourth."""
+    consumer, provider, market, arbiter = anvil.accounts[:4]
+    bid = a_bid(consumer.address, market.address, next(SEATS).to_bytes(32, "big"), arbiter=arbiter.address)
+    deal = Deal(ledger, consumer, provider, bid, an_offer(provider.address, capacity=ROOMY, arbiter=arbiter.address))
+    opened = ledger.send(market.address, ledger.escrow.functions.open(b"\x09" * 32, [deal.opening()]))
+    assert ledger.escrow.events.Opened().process_receipt(opened, errors=DISCARD)
+    deal.opened_at = ledger.time_of(opened)
+    return deal
+
+
+def _progress(ledger: Ledger, claimed: int, phase: int) -> int:
+    """The word of a lease that was claimed as done, or disputed, in the newest block."""
+    return claimed << 64 | ledger.time() << 24 | phase << 16 | 1 << 9

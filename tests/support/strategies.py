@@ -193,8 +193,8 @@ def changes(draw: st.DrawFn, state: State, now: int) -> Change:
     dispute, finalize = st.just(Dispute()), st.just(Finalize())
     resolve = st.builds(Resolve, _totals(progress.paid, progress.claimed), _totals(0, lease.bond))
     apt: dict[Phase, list[st.SearchStrategy[Any]]] = {
-        Phase.RUNNING: [settle, settle, stop, claim, claim, reclaim, release],
-        Phase.STOPPED: [settle, claim, claim, claim, reclaim, release],
+        Phase.RUNNING: [settle, settle, stop, claim, claim, reclaim],
+        Phase.STOPPED: [settle, claim, claim, claim, reclaim],
         Phase.CLAIMED: [dispute, dispute, dispute, finalize, end],
         Phase.DISPUTED: [resolve, resolve, finalize, end],
     }
