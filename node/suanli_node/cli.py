@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import click
 
 from suanli_protocol.errors import SuanliError
+from suanli_protocol.logs import FORMATS, LEVELS, log_to
 
 F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 WHOLE = click.IntRange(1, 2**31)
-LEVEL = click.Choice(["debug", "info", "warning", "error"])
 NOBODY = "0x" + "00" * 20
 INTERRUPTED = 130
 
@@ -59,6 +59,7 @@ GOODS = options(
     click.option("--index-certificates", type=FILE, envvar="SSL_CERT_FILE", help="Authorities that uv shall trust."),
     click.option("--max-seconds", default=86_400, show_default=True, type=WHOLE, help="Longest lease."),
     click.option("--max-window", default=86_400, show_default=True, type=WHOLE, help="Longest window."),
+    click.option("--min-window", type=WHOLE, help="Shortest window to run under; default: 600, on a devnet 10."),
     click.option("--arbiter", default=NOBODY, envvar="SUANLI_ARBITER", help="Who judges disputes; default: nobody."),
     click.option("--cache", default="32GiB", show_default=True, help="Disk for prepared environments."),
     click.option("--keep-days", default=400, show_default=True, type=WHOLE, help="How long receipts are kept."),
@@ -74,15 +75,16 @@ def cli() -> None:
 @cli.command()
 @CONNECTIONS
 @GOODS
-@click.option("--log-level", default="info", show_default=True, type=LEVEL)
-def up(log_level: str, **given: Any) -> None:
+@click.option("--log-level", default="info", show_default=True, type=click.Choice(LEVELS))
+@click.option("--log-format", default="text", show_default=True, type=click.Choice(FORMATS), help="How it is written.")
+def up(log_level: str, log_format: str, **given: Any) -> None:
     """Serve until SIGTERM: publish an offer, run what is leased, bill it.
 
     Ending the daemon withdraws its offer; jobs that run go on, and the next `up` finds them again. `down` ends them.
     """
     from suanli_node.startup import serve
 
-    _log_to_stderr(log_level)
+    log_to(level=log_level, form=log_format)
     serve(_settings(given))
 
 
@@ -217,16 +219,6 @@ def _settings(given: dict[str, Any]) -> Any:
     from suanli_node.settings import read_settings
 
     return read_settings(given)
-
-
-def _log_to_stderr(level: str) -> None:
-    import logging
-
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("httpx", "httpcore"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from suanli_node.clocks import chain_skew_s, check_skew, market_skew_s
 from suanli_node.engine.environment import PackageIndex
 from suanli_node.engine.executor import Executor, HostCapacity
 from suanli_node.engine.namespace import StateFolder as EngineFolder
@@ -16,6 +17,7 @@ from suanli_node.sandbox.bubblewrap import Bubblewrap
 from suanli_node.sandbox.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
 from suanli_node.supply.inventory import take_inventory
+from suanli_node.unlocking import unlock
 from suanli_protocol import keystore
 from suanli_protocol.chain import Chain
 from suanli_protocol.errors import ConfigurationError, SuanliError
@@ -65,6 +67,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield _look("chain", lambda: f"chain {chain.chain_id()}, block {chain.block().number} at {chain.url}")
         yield _look("escrow", lambda: _escrow(chain, settings))
         yield _look("market", lambda: _market(chain, settings))
+        yield _look("clock", lambda: _clock(chain, settings))
         yield _look("funds", lambda: _funds(chain, settings))
     yield _look("engine", lambda: _engine(settings))
 
@@ -98,10 +101,12 @@ def _index(settings: Settings) -> str:
 
 
 def _key(settings: Settings) -> str:
-    if settings.password_file is None:
+    """By the same ways as `up`, in the same order; without a terminal there is none but these."""
+    handed_over = keystore.system_password() if settings.password_file is None else None
+    if settings.password_file is None and handed_over is None:
         return f"{keystore.address(settings.keystore)}; its password will be asked for"
-    signer = keystore.load(settings.keystore, keystore.read_password(settings.password_file))
-    return f"{signer.address} can be unlocked"
+    signer = unlock(settings.keystore, settings.password_file)
+    return f"{signer.address} can be unlocked{' by the credential of the service manager' if handed_over else ''}"
 
 
 def _escrow(chain: Chain, settings: Settings) -> str:
@@ -114,6 +119,16 @@ def _market(chain: Chain, settings: Settings) -> str:
         info = market.info()
         identify(info, ChainFacts.read(chain, settings.escrow), settings.escrow, keystore.address(settings.keystore))
         return f"{info.name} ({info.address}), fee {info.fee_bps / 100:g} %"
+
+
+def _clock(chain: Chain, settings: Settings) -> str:
+    """Against market and chain, by the windows that this market lets through."""
+    with MarketClient(settings.market) as market:
+        skew = market_skew_s(lambda: market.info().time)
+        window = market.info().min_window
+    check_skew(skew, window, "the market's")
+    check_skew(chain_skew_s(chain), window, "the chain's newest block")
+    return f"within {abs(skew):.1f} s of the market's, not behind the chain's"
 
 
 def _funds(chain: Chain, settings: Settings) -> str:

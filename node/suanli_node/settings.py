@@ -21,6 +21,8 @@ OFFER_VALID_S = 600
 BOND_BPS = 1000
 CACHE_MIB = 32 * 1024  # of prepared environments
 KEEP_DAYS = 400  # receipts and what became of them
+WINDOW_LEAST_S, WINDOW_LEAST_DEVNET_S = 600, 10  # what clients ask for at least
+WINDOW_MIN_S = 5  # below this no claim could be relied on: the closer looks once a second, a block takes its time
 ADDRESS = re.compile(r"^0x[0-9a-fA-F]{40}$")
 NAME = re.compile(r"^[^\x00-\x1f\x7f]{1,200}$")
 REGION = re.compile(r"^([A-Z]{2}(-[A-Z0-9]{1,3})?)?$")
@@ -76,10 +78,17 @@ class Settings:
     min_seconds: int = 1
     max_seconds: int = 86_400
     max_window: int = 86_400
+    min_window: int | None = None  # None: by the chain, see `least_window`
     bond_bps: int = BOND_BPS
     arbiter: str = ZERO_ADDRESS  # who judges disputes of this node's leases; zero: nobody, a claim stands
     cache_mib: int = CACHE_MIB
     keep_days: int = KEEP_DAYS
+
+    def least_window(self, *, is_devnet: bool) -> int:
+        """Seconds; a lease under a shorter window is not run: its consumer could fall silent and outwait the claim."""
+        if self.min_window is not None:
+            return self.min_window
+        return min(self.max_window, WINDOW_LEAST_DEVNET_S if is_devnet else WINDOW_LEAST_S)
 
     @property
     def secrets(self) -> tuple[Path, ...]:
@@ -114,6 +123,11 @@ def read_settings(given: dict[str, Any]) -> Settings:
         raise UsageError(f"--escrow: {settings.escrow!r} is not an address", hint="write 0x and 40 hex digits")
     if not ADDRESS.match(settings.arbiter):
         raise UsageError(f"--arbiter: {settings.arbiter!r} is not an address", hint="write 0x and 40 hex digits")
+    if settings.min_window is not None and not WINDOW_MIN_S <= settings.min_window <= settings.max_window:
+        raise UsageError(
+            f"--min-window {settings.min_window}: it lies between {WINDOW_MIN_S} and --max-window",
+            hint="with blocks of 12 s, ten minutes leave room for a claim",
+        )
     if not REGION.match(settings.region):
         raise UsageError(f"--region: {settings.region!r} is no region", hint="write an ISO 3166-2 code such as CN-GD")
     return settings

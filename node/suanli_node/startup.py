@@ -49,6 +49,7 @@ from suanli_node.upkeep import FREE_MIB_MIN, drop_drafts, drop_old, free_mib, tr
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.chain import Chain
+from suanli_protocol.devnet import DEVNET_CHAIN_IDS
 from suanli_protocol.documents import Attributes, hex32, sha256
 from suanli_protocol.errors import ConfigurationError, SuanliError, UnreachableError
 from suanli_protocol.escrow import Escrow
@@ -118,7 +119,8 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         reports = Background(1, "reports")
         ledger = Ledger(escrow, signer, identity.trusted_block)
 
-        counter = counter_of(settings, state, identity, signer, escrow)
+        least_window = settings.least_window(is_devnet=identity.chain_id in DEVNET_CHAIN_IDS)
+        counter = counter_of(settings, state, identity, signer, escrow, least_window)
 
         def services(desk: LeaseDesk) -> Services:
             return Services(
@@ -126,7 +128,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
                 read_seat=ledger.read_seat, read_history=ledger.read_history,
                 runner=executor, workshop=workshop, receipts=state.receipts, reports=reports,
                 endings=state.endings, ending=lambda record, history: ending_of(record, history, chain),
-                on_end=desk.ended, on_trouble=desk.wanted.set,
+                on_end=desk.ended, on_trouble=desk.wanted.set, least_window=least_window,
             )  # fmt: skip
 
         desk = LeaseDesk(state, capacity, services)
@@ -255,14 +257,14 @@ def origin_of(market: MarketClient) -> str:
 
 
 def counter_of(
-    settings: Settings, state: StateFolder, identity: Identity, signer: Signer, escrow: Escrow
+    settings: Settings, state: StateFolder, identity: Identity, signer: Signer, escrow: Escrow, least_window: int
 ) -> Counter | None:
     """The counter for deals without a market, if the operator wants one; else its web server is not even loaded."""
     if not settings.listen:
         return None
     from suanli_node.direct.counter import Counter
 
-    return Counter(state.direct, settings.name, identity, signer, escrow)
+    return Counter(state.direct, settings.name, identity, signer, escrow, least_window)
 
 
 def bring_up_engine(settings: Settings, state: StateFolder, inventory: Inventory) -> tuple[Executor, tuple[str, ...]]:

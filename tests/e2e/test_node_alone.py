@@ -224,9 +224,9 @@ def test_what_is_due_is_told_and_free_money_can_be_withdrawn(place: Place) -> No
         free = place.world.escrow.account(node.address).free
         assert found["funds"]["free"] == str(free)
         before = place.world.escrow.token.balance_of(node.address)
-        done = json.loads(place.ask("withdraw", "1.5", "--json"))  # through the daemon: it holds the key
+        done = json.loads(place.ask("withdraw", "0.1", "--json"))  # through the daemon: it holds the key
         assert done["what"] == "withdraw"
-        assert place.world.escrow.token.balance_of(node.address) - before == 1_500_000
+        assert place.world.escrow.token.balance_of(node.address) - before == 100_000
         refused = place.home.ask("claim", "99", "--state", str(place.home.state), "--json")
         assert (refused.returncode, json.loads(refused.stderr)["code"]) == (102, "not_found")
 

@@ -135,12 +135,12 @@ def test_a_lease_runs_is_billed_settled_and_forgotten(street: Street, tmp_path: 
     assert kept["signed"]["receipt"] == wire.paper_to_json(receipt)
 
 
-def test_a_failing_job_is_billed_as_failed(street: Street) -> None:
+def test_a_failing_job_is_billed_and_done(street: Street) -> None:
     consumer = street.consumer()
     job = consumer.a_job("echo broken >&2; exit 3")
     view = consumer.run(job, need=SMALL)
     receipt, evidence, signature = consumer.receipt(view)
-    assert (receipt.kind, evidence.reason, evidence.exit_code) == (2, "exit_nonzero", 3)
+    assert (receipt.kind, evidence.reason, evidence.exit_code) == (1, "exit_nonzero", 3)
     assert receipt.amount > 0
     check_receipt(street, view, job, receipt, evidence, signature)
     assert evidence.outputs is None
@@ -152,7 +152,7 @@ def test_a_job_that_takes_too_long_is_ended(street: Street) -> None:
     job = consumer.a_job("echo begun; sleep 60", timeouts={"execution": 1})
     view = consumer.run(job, need=SMALL)
     receipt, evidence, signature = consumer.receipt(view)
-    assert (receipt.kind, evidence.reason) == (2, "timeout")
+    assert (receipt.kind, evidence.reason) == (1, "timeout")
     check_receipt(street, view, job, receipt, evidence, signature)
     consumer.countersign(view, receipt)
 
@@ -165,7 +165,7 @@ def test_a_stop_on_the_chain_ends_the_run_and_the_bill(street: Street) -> None:
     lease, clauses, _ = terms_of(view)
     street.world.escrow.stop(consumer.signer, lease, clauses, Progress())
     receipt, evidence, signature = consumer.receipt(view)
-    assert (receipt.kind, evidence.reason) == (2, "stopped")
+    assert (receipt.kind, evidence.reason) == (1, "stopped")
     check_receipt(street, view, job, receipt, evidence, signature)
     stopped = consumer.market.lease(bytes.fromhex(view.id[2:]))
     assert stopped.stopped_at is not None
@@ -200,7 +200,7 @@ def test_a_job_that_cannot_run_is_refused_by_name_and_costs_nothing(street: Stre
     job = Loose(**dict(consumer.a_job("true")))
     view = consumer.run(job, need=SMALL)
     receipt, evidence, _ = consumer.receipt(view)
-    assert (receipt.kind, receipt.amount, evidence.reason, evidence.exit_code) == (2, 0, reason, None)
+    assert (receipt.kind, receipt.amount, evidence.reason, evidence.exit_code) == (1, 0, reason, None)
     assert words in consumer.text(view, "system")
     assert consumer.log(view)[1] == evidence.log.sha256
     consumer.countersign(view, receipt)
@@ -254,7 +254,7 @@ def test_a_package_that_is_not_there_ends_the_job_for_nothing(street: Street) ->
     job, archive = with_requirements(consumer, b"absent==1.0 --hash=sha256:" + b"0" * 64 + b"\n")
     view = consumer.run(job, archive, need=SMALL)
     receipt, evidence, _ = consumer.receipt(view)
-    assert (receipt.kind, receipt.amount, evidence.reason) == (2, 0, "environment_failed")
+    assert (receipt.kind, receipt.amount, evidence.reason) == (1, 0, "environment_failed")
     assert "absent" in consumer.text(view, "system")
     consumer.countersign(view, receipt)
 
@@ -282,12 +282,12 @@ def test_status_and_doctor_say_how_it_is(street: Street) -> None:
     connections = street.home.connections(street.market.url)
     healthy = street.home.ask("doctor", *connections, "--json")
     findings = {finding["name"]: finding["ok"] for finding in json.loads(healthy.stdout)}
-    names = ["sandbox", "disk", "index", "key", "chain", "escrow", "market", "funds", "engine"]
+    names = ["sandbox", "disk", "index", "key", "chain", "escrow", "market", "clock", "funds", "engine"]
     assert (list(findings), all(findings.values()), healthy.returncode) == (names, True, 0), healthy.stdout
     ill = street.home.ask("doctor", *connections, "--escrow", street.node.address, "--market", "http://127.0.0.1:9")
     assert ill.returncode == 2
     failing = [line.split()[1] for line in ill.stdout.splitlines() if line.startswith("FAIL")]
-    assert failing == ["escrow", "market", "funds"], ill.stdout
+    assert failing == ["escrow", "market", "clock", "funds"], ill.stdout
     assert "check --escrow" in ill.stdout
 
 

@@ -27,8 +27,11 @@ from suanli_protocol.signing import Signer
 class Counter:
     """A node that deals without a market. `relay` is what its leases' runs talk to."""
 
-    def __init__(self, path: Path, name: str, identity: Identity, signer: Signer, escrow: Escrow) -> None:
+    def __init__(
+        self, path: Path, name: str, identity: Identity, signer: Signer, escrow: Escrow, least_window: int
+    ) -> None:
         self._name, self._identity, self._signer, self._escrow = name, identity, signer, escrow
+        self._least_window = least_window
         self._streams = Streams()
         self.relay = DirectRelay(Shelf(path), self._info, signer, identity.domain, self._history, self._streams.tell)
         self._server: DirectServer | None = None
@@ -89,7 +92,7 @@ class Counter:
             decimals=token.decimals,
             fee_bps=0,
             min_fee="0",
-            min_window=0,
+            min_window=self._least_window,
             confirmations=0,
             round_ms=0,
             blob_bytes_max=BLOB_BYTES_MAX,

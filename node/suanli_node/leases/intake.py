@@ -43,6 +43,15 @@ class RunRefusedError(SuanliError):
         self.reason = reason
 
 
+def check_window(assignment: Assignment, least_s: int) -> None:
+    """RunRefusedError if the lease's window is too short to claim in, should its consumer fall silent."""
+    window = assignment.clauses.window
+    if window < least_s:
+        raise RunRefusedError(
+            Reason.BAD_JOB, f"the window of {window} s is under the {least_s} s that this node needs for a claim"
+        )
+
+
 class Doorbell(Protocol):
     """Wakes a waiting intake: set when the relay says that a blob is whole, or when waiting is over."""
 

@@ -17,7 +17,7 @@ from suanli_node.engine.runs import RunSpec, RunStatus, write_json
 from suanli_node.leases.closing import margin_s
 from suanli_node.leases.delivery import deliver
 from suanli_node.leases.ending import Ending
-from suanli_node.leases.intake import Intake, RunRefusedError
+from suanli_node.leases.intake import Intake, RunRefusedError, check_window
 from suanli_node.leases.log_shipping import LogShipper, Part, ReadLog
 from suanli_node.leases.receipts import Outcome, evidence_of, final_phase, sign_receipt
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, present
@@ -175,6 +175,7 @@ class LeaseRun:
 
     def _take_in(self) -> JobDocument:
         services, begun = self._services, time.time()
+        check_window(self.assignment, services.least_window)
         get_blob = partial(self._relay.get_blob, self.record.lease)
         key = services.signer.encryption_key
         intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check)

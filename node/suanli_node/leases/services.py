@@ -79,6 +79,7 @@ class Services:
     reports: Background  # one thread: reports keep their order and never hold up a run
     on_end: Callable[[LeaseRun], None]
     on_trouble: Callable[[], None]  # the executor's host does not answer: somebody should look at it
+    least_window: int = 0  # seconds; a lease under a shorter window is not run
     direct: Direct | None = None  # leases that came without a market
 
     def stand(self, assignment: Assignment) -> Standing:
