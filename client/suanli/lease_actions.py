@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from suanli.client import Client
     from suanli.jobs.record import Record
 
+_WHO = {
+    Who.CONSUMER_SIDE: "the consumer or its guard",
+    Who.PARTY: "the consumer, its guard or the provider",
+    Who.PROVIDER: "the provider",
+    Who.ARBITER: "the lease's arbiter",
+}
 Send = Callable[[Escrow, FoundLease], TxReceipt]
 
 
@@ -110,8 +116,7 @@ def _check_caller(client: Client, found: FoundLease, change: str, who: Who) -> N
         Who.ARBITER: (state.clauses.arbiter,),
     }.get(who)
     if may is not None and not any(acts_for(me, account, escrow.owner_of(account)) for account in may):
-        wanted = who.value.replace("_", " ")
-        raise NotAllowedError(f"{change} is for the {wanted}; your key is {me}", hint="name another with --keystore")
+        raise NotAllowedError(f"{change} is for {_WHO[who]}; your key is {me}", hint="name another with --keystore")
 
 
 def _instead(found: FoundLease, now: int) -> str:
