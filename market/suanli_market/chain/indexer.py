@@ -299,7 +299,7 @@ class Indexer:
     def _send_again(self, transaction: str) -> None:
         """A transaction that was mined and is no more, unless it waits to be mined again: its rows wait for a new one.
 
-        A block that was lost before it counted is none that the journal knows. Were both mined, the seat would take one.
+        The journal knows no block that was lost before it counted. Were both mined, the seat would take one of them.
         """
         try:
             self._chain.transaction(wire.from_hex(transaction))
