@@ -2,7 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {LeaseEscrow} from "../LeaseEscrow.sol";
-import {Progress, Refusal} from "../interfaces/ILeaseEscrow.sol";
+import {ILeaseEscrow, Progress, Refusal, Signature} from "../interfaces/ILeaseEscrow.sol";
 import {EscrowTest} from "./EscrowTest.sol";
 import {VM} from "./Vm.sol";
 
@@ -12,6 +12,7 @@ contract Ledger is EscrowTest {
     Deal[] private running;
     uint256 public opened;
     uint256 public closed;
+    mapping(bytes4 call => uint256) public made; // how often each way out was taken
 
     constructor() {
         EscrowTest.setUp();
@@ -31,6 +32,9 @@ contract Ledger is EscrowTest {
         deal.offer.provider = people[(seed >> 8) % 4];
         deal.bid.market = people[(seed >> 16) % 4];
         deal.bid.guard = people[(seed >> 24) % 4];
+        deal.bid.arbiter = people[(seed >> 144) % 4];
+        deal.offer.arbiter = deal.bid.arbiter;
+        deal.bid.window = uint32(bound(seed >> 152, 0, 2 hours));
         deal.bid.counter = counterOf(deal.bid.consumer);
         deal.offer.counter = counterOf(deal.offer.provider);
         deal.bid.feeBps = uint16(bound(seed >> 32, 0, 10_000));
@@ -56,11 +60,39 @@ contract Ledger is EscrowTest {
         else drop(index);
     }
 
+    /// @dev The next thing that can happen to a lease once a receipt fails; after its window's end what waiting allows.
+    function moveOn(uint256 seed) external {
+        if (running.length == 0) return;
+        uint256 index = seed % running.length;
+        Deal memory deal = running[index];
+        uint256 phase = phaseOf(deal);
+        if (block.timestamp >= edgeOf(deal)) return phase < 2 ? reclaimOf(index) : finalizeOf(index);
+        if (phase < 2) claimOf(index, uint96(seed >> 32), seed >> 128 & 1 == 0 ? 1 : 2);
+        else if (phase == 2) disputeOf(index, seed >> 128 & 1 == 0);
+        else resolveOf(index, uint96(seed >> 32), uint96(seed >> 128));
+    }
+
+    /// @dev A change at the wrong side of a window's end never goes through.
+    function tryTooEarlyOrLate(uint256 seed) external {
+        if (running.length == 0) return;
+        Deal memory deal = running[seed % running.length];
+        bool late = block.timestamp >= edgeOf(deal);
+        if (phaseOf(deal) < 2) {
+            VM.expectRevert();
+            late ? claimAs(deal.lease.provider, deal, paidOf(deal), 1) : reclaimAs(stranger, deal);
+        } else {
+            VM.expectRevert();
+            if (!late) finalizeAs(stranger, deal);
+            else if (phaseOf(deal) == 2) disputeAs(deal.lease.consumer, deal);
+            else resolveAs(deal.clauses.arbiter, deal, paidOf(deal), 0, Signature(0, 0));
+        }
+    }
+
     function stopAny(uint256 seed) external {
         if (running.length == 0) return;
         uint256 index = seed % running.length;
         Deal memory deal = running[index];
-        if (uint8(Progress.unwrap(deal.progress) >> 16) != 0) return;
+        if (phaseOf(deal) != 0) return;
         bool byConsumer = (seed >> 128) & 1 == 1;
         address sender = byConsumer ? deal.lease.consumer : deal.lease.provider;
         stopAs(sender, deal);
@@ -71,8 +103,7 @@ contract Ledger is EscrowTest {
     function releaseAny(uint256 seed) external {
         if (running.length == 0) return;
         uint256 index = seed % running.length;
-        releaseAs(running[index].lease.provider, running[index]);
-        drop(index);
+        if (phaseOf(running[index]) < 2) releaseOf(index);
     }
 
     function bumpAny(uint256 seed) external {
@@ -92,11 +123,18 @@ contract Ledger is EscrowTest {
         VM.warp(block.timestamp + seconds_);
     }
 
-    /// @dev Each provider gives back what it still has; then everyone withdraws.
-    function drain() external {
+    /// @dev One side alone ends what is left: providers give back, or all wait and anyone ends; then everyone withdraws.
+    function drain(bool byProviders) external {
         while (running.length != 0) {
-            releaseAs(running[0].lease.provider, running[0]);
-            drop(0);
+            uint256 phase = phaseOf(running[0]);
+            if (byProviders && phase < 2) {
+                releaseOf(0);
+                continue;
+            }
+            uint256 edge = edgeOf(running[0]);
+            if (block.timestamp < edge) VM.warp(edge);
+            if (phase < 2) reclaimOf(0);
+            else finalizeOf(0);
         }
         for (uint256 i = 0; i < 4; ++i) {
             uint256 all = free(people[i]);
@@ -117,7 +155,8 @@ contract Ledger is EscrowTest {
         for (uint256 i = 0; i < 4; ++i) {
             uint256 need = 0;
             for (uint256 j = 0; j < running.length; ++j) {
-                if (running[j].lease.provider == people[i]) need += running[j].lease.need;
+                bool occupies = phaseOf(running[j]) < 2;
+                if (occupies && running[j].lease.provider == people[i]) need += running[j].lease.need;
             }
             assertEq(used(people[i]), need, "used = sum of needs");
         }
@@ -129,6 +168,90 @@ contract Ledger is EscrowTest {
             assertEq(used(people[i]), 0, "nothing in use");
         }
         assertEq(token.balanceOf(address(escrow)), free(consumer) + free(provider), "nothing left behind");
+    }
+
+    /* WAYS OUT */
+
+    function releaseOf(uint256 index) private {
+        releaseAs(running[index].lease.provider, running[index]);
+        ++made[ILeaseEscrow.release.selector];
+        drop(index);
+    }
+
+    function claimOf(uint256 index, uint96 amount, uint8 kind) private {
+        Deal memory deal = running[index];
+        amount = uint96(bound(amount, paidOf(deal), mostOf(deal)));
+        claimAs(deal.lease.provider, deal, amount, kind);
+        markClaimed(deal, amount, kind);
+        running[index] = deal;
+        ++made[ILeaseEscrow.claim.selector];
+    }
+
+    function disputeOf(uint256 index, bool byGuard) private {
+        Deal memory deal = running[index];
+        disputeAs(byGuard ? deal.clauses.guard : deal.lease.consumer, deal);
+        markDisputed(deal);
+        running[index] = deal;
+        ++made[ILeaseEscrow.dispute.selector];
+    }
+
+    function resolveOf(uint256 index, uint96 award, uint96 slash) private {
+        Deal memory deal = running[index];
+        award = uint96(bound(award, paidOf(deal), claimedOf(deal)));
+        slash = uint96(bound(slash, 0, deal.lease.bond));
+        resolveAs(deal.clauses.arbiter, deal, award, slash, Signature(0, 0));
+        ++made[ILeaseEscrow.resolve.selector];
+        drop(index);
+    }
+
+    function finalizeOf(uint256 index) private {
+        finalizeAs(stranger, running[index]);
+        ++made[ILeaseEscrow.finalize.selector];
+        drop(index);
+    }
+
+    function reclaimOf(uint256 index) private {
+        Deal memory deal = running[index];
+        uint256 before = free(deal.lease.consumer);
+        reclaimAs(stranger, deal);
+        assertEq(free(deal.lease.consumer) - before, locked(deal), "all that was locked");
+        ++made[ILeaseEscrow.reclaim.selector];
+        drop(index);
+    }
+
+    /* THE MODEL OF A LEASE */
+
+    function phaseOf(Deal memory deal) private pure returns (uint256) {
+        return uint8(Progress.unwrap(deal.progress) >> 16);
+    }
+
+    function paidOf(Deal memory deal) private pure returns (uint96) {
+        return uint96(Progress.unwrap(deal.progress) >> 160);
+    }
+
+    function claimedOf(Deal memory deal) private pure returns (uint96) {
+        return uint96(Progress.unwrap(deal.progress) >> 64);
+    }
+
+    function endOf(Deal memory deal) private pure returns (uint256) {
+        if (phaseOf(deal) == 1) return uint40(Progress.unwrap(deal.progress) >> 24);
+        return uint256(deal.clauses.openedAt) + deal.clauses.maxSeconds;
+    }
+
+    /// @dev The second that parts what one side may do from what anyone may do because it did not.
+    function edgeOf(Deal memory deal) private pure returns (uint256) {
+        uint256 window = deal.clauses.window;
+        if (phaseOf(deal) < 2) return endOf(deal) + window;
+        return uint40(Progress.unwrap(deal.progress) >> 24) + (phaseOf(deal) == 2 ? window : 3 * window);
+    }
+
+    function mostOf(Deal memory deal) private view returns (uint256 most) {
+        uint256 end = endOf(deal);
+        uint256 used_ = (block.timestamp < end ? block.timestamp : end) - deal.clauses.openedAt;
+        if (used_ < deal.clauses.minSeconds) used_ = deal.clauses.minSeconds;
+        most = deal.clauses.rate * used_ / 3600;
+        if (most > deal.lease.price) most = deal.lease.price;
+        if (most < paidOf(deal)) most = paidOf(deal);
     }
 
     function counterOf(address account) private view returns (uint32 counter) {
@@ -156,18 +279,40 @@ contract SequenceTest {
             step(seed, seed >> 16);
             ledger.check();
         }
-        ledger.drain();
+        ledger.drain(seed & 1 == 0);
         ledger.checkDrained();
     }
 
+    /// @notice A long sequence finds every way out.
+    function test_everyWayOutIsTaken() public {
+        for (uint256 i = 0; i < 240; ++i) {
+            uint256 seed = uint256(keccak256(abi.encode("way", i)));
+            step(seed, seed >> 16);
+        }
+        bytes4[6] memory ways = [
+            ILeaseEscrow.release.selector,
+            ILeaseEscrow.claim.selector,
+            ILeaseEscrow.dispute.selector,
+            ILeaseEscrow.resolve.selector,
+            ILeaseEscrow.finalize.selector,
+            ILeaseEscrow.reclaim.selector
+        ];
+        for (uint256 i = 0; i < ways.length; ++i) {
+            require(ledger.made(ways[i]) > 0, "each of them");
+        }
+        ledger.check();
+    }
+
     function step(uint256 choice, uint256 seed) private {
-        choice %= 16;
+        choice %= 20;
         if (choice < 5) ledger.openAny(seed);
-        else if (choice < 9) ledger.settleAny(seed, uint96(seed >> 32), uint8(seed >> 8));
-        else if (choice < 11) ledger.stopAny(seed);
-        else if (choice < 13) ledger.releaseAny(seed);
-        else if (choice < 14) ledger.moveMoney(seed, uint96(seed >> 32));
-        else if (choice < 15) ledger.pass(uint16(seed));
+        else if (choice < 8) ledger.settleAny(seed, uint96(seed >> 32), uint8(seed >> 8));
+        else if (choice < 9) ledger.stopAny(seed);
+        else if (choice < 10) ledger.releaseAny(seed);
+        else if (choice < 15) ledger.moveOn(seed);
+        else if (choice < 16) ledger.tryTooEarlyOrLate(seed);
+        else if (choice < 17) ledger.moveMoney(seed, uint96(seed >> 32));
+        else if (choice < 19) ledger.pass(uint16(seed) / 8);
         else ledger.bumpAny(seed);
     }
 
