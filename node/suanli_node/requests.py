@@ -10,19 +10,26 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from suanli_node.engine.runs import write_json
+from suanli_node.sandbox.disk import remove_tree
 from suanli_node.settings import StateFolder
 from suanli_protocol.errors import SuanliError, TimedOutError
 
 ANSWER_S = 180.0  # a transaction may have to wait for the chain
 STALE_S = 600
 LOOK_S = 0.05
+BYTES_MAX = 4096
 NAME = re.compile(r"^[0-9a-f]{16}\.json$")
 log = logging.getLogger(__name__)
 Handle = Callable[[dict[str, Any]], dict[str, Any]]
@@ -59,20 +66,45 @@ def ask(state: StateFolder, request: dict[str, Any], *, timeout_s: float = ANSWE
 def answer_requests(state: StateFolder, handle: Handle) -> None:
     """Answer whatever is asked now; what nobody waits for any more is dropped."""
     for path in sorted(state.requests.iterdir()):
-        if path.suffix == ".answer" or not NAME.match(path.name):
-            if time.time() - path.stat().st_mtime > STALE_S:
-                path.unlink(missing_ok=True)
-            continue
-        try:
-            is_stale = time.time() - path.stat().st_mtime > STALE_S
-            request = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            path.unlink(missing_ok=True)
-            continue
-        path.unlink(missing_ok=True)  # before it is done: asked once, done at most once
-        if is_stale:
-            continue
-        write_json(path.with_suffix(".answer"), _answered(request, handle))
+        is_stale = _is_stale(path)
+        is_question = NAME.match(path.name) is not None
+        request = _read(path) if is_question and not is_stale else None
+        if is_stale or is_question:
+            _remove(path)  # before it is done: asked once, done at most once
+        if request is not None:
+            write_json(path.with_suffix(".answer"), _answered(request, handle))
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > STALE_S
+    except FileNotFoundError:
+        return False  # the command has just taken it away
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a file asks for; None if it is no plain file, too long, or no JSON object."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        content = os.read(descriptor, BYTES_MAX + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+    try:
+        found = from_json(content) if len(content) <= BYTES_MAX else None  # it bounds the depth, unlike json
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _remove(path: Path) -> None:
+    """Links are deleted, never followed."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _answered(request: dict[str, Any], handle: Handle) -> dict[str, Any]:
