@@ -1,4 +1,4 @@
-"""Closing: in every state and at every time, the node's next move is one that the escrow takes, and never a late one."""
+"""Closing: in every state and at every time, the node's next move is one that the escrow takes, and never late."""
 
 from __future__ import annotations
 

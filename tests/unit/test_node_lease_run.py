@@ -20,6 +20,7 @@ from suanli_node.engine.environment import Check
 from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.leases import run as lease_run
+from suanli_node.leases.closing import Move, claimable, next_move
 from suanli_node.leases.delivery import seal_outputs
 from suanli_node.leases.ending import Ending
 from suanli_node.leases.intake import RunRefusedError
@@ -33,7 +34,7 @@ from suanli_protocol.archive import Source as ArchiveSource
 from suanli_protocol.documents import Evidence, JobDocument
 from suanli_protocol.errors import ChainUnavailableError, ExecutionError, MarketError, NotFoundError, UnreachableError
 from suanli_protocol.escrow import CLOSED
-from suanli_protocol.lease import Phase, Progress
+from suanli_protocol.lease import Phase, Progress, State
 from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.messages import Delivered
 from suanli_protocol.reasons import Reason
@@ -230,8 +231,9 @@ class FakeWorkshop:
 class World:
     """One lease on a node whose processes may die, while market, executor and disk stay."""
 
-    def __init__(self, folder: Path, job: JobDocument | None = None) -> None:
-        self.opened = an_opened_lease(job=job, opened_at=builders.NOW)
+    def __init__(self, folder: Path, job: JobDocument | None = None, *, window: int = 600, least: int = 0) -> None:
+        self.opened = an_opened_lease(job=job, opened_at=builders.NOW, window=window)
+        self.least_window = least
         self.fate = Fate()
         self.market = FakeMarket(self.opened, self.fate)
         self.runner = FakeRunner(folder, self.fate)
@@ -271,6 +273,7 @@ class World:
             reports=Background(1, "reports"),
             on_end=lambda _: ended.set(),
             on_trouble=lambda: None,
+            least_window=self.least_window,
         )
         assignment = read_assignment(self.opened.view, builders.provider().address, builders.a_domain())
         return LeaseRun(self.folder.load(), assignment, self.folder, services)
@@ -388,6 +391,28 @@ def test_a_refused_job_gets_a_receipt_over_nothing(tmp_path: Path) -> None:
     assert (evidence.reason, evidence.amount, evidence.exit_code) == ("environment_failed", "0", None)
     assert world.runner.started == []
     assert world.reports(2)[-1].detail == "no such package"
+
+
+@pytest.mark.parametrize("window", [0, 1, 59])
+def test_a_window_too_short_to_claim_in_is_refused_before_anything_runs(tmp_path: Path, window: int) -> None:
+    """Whether the job was sent or not; and over nothing of the consumer's fault, so that giving back costs no bond."""
+    world = World(tmp_path, window=window, least=60)
+    world.send_job()
+    run = world.live()
+    assert (world.evidence().reason, world.evidence().amount, run.record.receipt.kind) == ("bad_job", "0", 1)
+    assert (world.runner.started, run.record.never_begun) == ([], False)
+    assert f"the window of {window} s is under the 60 s" in world.reports(2)[-1].detail
+    state = State(run.assignment.lease, run.assignment.clauses)
+    due = next_move(state, signed_at=builders.NOW + 1)
+    assert due.move is Move.CLAIM, "not given back: that would cost a penalty"
+    assert claimable(state, run.record.receipt.amount, builders.NOW + 1) == 0
+    assert due.at <= builders.NOW + 1 + window // 3, "at once, not at the end"
+
+
+def test_the_least_window_itself_is_enough(tmp_path: Path) -> None:
+    world = World(tmp_path, window=60, least=60)
+    world.send_job()
+    assert world.live().record.reason == "ok"
 
 
 def test_a_job_that_does_not_come_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

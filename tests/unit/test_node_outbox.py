@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_what_is_stuck_is_sent_again_with_the_same_nonce_at_a_higher_fee(pool: P
     assert {nonce for nonce, _ in pool.sent} == {0}
     fees = [fee for _, fee in pool.sent]
     assert fees == sorted(fees)
-    assert all(later * 10 >= earlier * 11 for earlier, later in zip(fees, fees[1:], strict=False)), "a pool's own rule"
+    assert all(later * 10 >= earlier * 11 for earlier, later in pairwise(fees)), "a pool's own rule"
 
 
 def test_the_fee_has_a_bound_and_the_next_call_goes_on_from_there(pool: Pool, folder: Path) -> None:
