@@ -39,8 +39,8 @@ check: setup ## Under two minutes: format, lint, types, import rules, generated 
 solidity-test: setup ## Hardhat: the Solidity tests, with fuzzing
 	$(NODE) hardhat test
 
-bench: setup sandbox ## Measure, and write docs/benchmarks.md
-	PYTHONPATH=tests $(BIN)/python -m bench
+bench: setup sandbox .cache/wheels/.complete ## Measure, and write docs/benchmarks.md; ONLY=gas,job refreshes these
+	PYTHONPATH=tests $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
 deep: setup sandbox ## Kill everything everywhere for MINUTES (10), and write the counts to docs/reliability.md
 	PYTHONPATH=tests $(BIN)/python -m deep --minutes $(MINUTES) --out docs/reliability.md
