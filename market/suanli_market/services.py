@@ -66,8 +66,8 @@ class Services:
         self.store.close()
 
 
-async def _services(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-Market = Annotated[Services, Depends(_services)]
+Market = Annotated[Services, Depends(services_of)]

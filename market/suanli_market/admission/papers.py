@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from suanli_market.clearing.conditions import Place, StandingBid, StandingOffer, Wish
 from suanli_market.tables import BidRow, OfferRow
@@ -11,6 +12,8 @@ from suanli_protocol import wire
 from suanli_protocol.documents import Attributes, Constraints
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import struct_hash
+
+KNOWN_MAX, KNOWN_CHARACTERS_MAX = 1024, 4096  # documents that are kept, and how long one may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ class BidPaper:
 def read_offer(body: wire.SignedOffer) -> OfferPaper:
     """From a hostile body; ProtocolError names what is malformed."""
     offer = wire.paper_from_json(Offer, body.offer)
-    attributes = Attributes.parse(body.attributes)
-    return OfferPaper(struct_hash(offer), offer, bytes.fromhex(body.signature[2:]), attributes, attributes.canonical())
+    attributes, document = _read_attributes(body.attributes)
+    return OfferPaper(struct_hash(offer), offer, bytes.fromhex(body.signature[2:]), attributes, document)
 
 
 def read_bid(body: wire.SignedBid) -> BidPaper:
@@ -67,6 +70,22 @@ def read_bid(body: wire.SignedBid) -> BidPaper:
     constraints = Constraints.parse(body.constraints)
     job_digest = bytes.fromhex(body.job_digest[2:])
     return BidPaper(struct_hash(bid), bid, bytes.fromhex(body.signature[2:]), constraints, job_digest)
+
+
+def _read_attributes(value: wire.Json) -> tuple[Attributes, bytes]:
+    """With their canonical bytes; a machine says the same of itself in each offer."""
+    text = json.dumps(value)
+    return _known_attributes(text) if len(text) <= KNOWN_CHARACTERS_MAX else _parse_attributes(value)
+
+
+@lru_cache(KNOWN_MAX)
+def _known_attributes(text: str) -> tuple[Attributes, bytes]:
+    return _parse_attributes(json.loads(text))
+
+
+def _parse_attributes(value: wire.Json) -> tuple[Attributes, bytes]:
+    attributes = Attributes.parse(value)
+    return attributes, attributes.canonical()
 
 
 def place_of(attributes: Attributes) -> Place:

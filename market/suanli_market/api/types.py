@@ -12,12 +12,12 @@ Number = Annotated[int, Path(ge=0, lt=2**63)]
 After = Annotated[int, Query(ge=-1, lt=2**63)]
 
 
-async def _sender(request: Request) -> str:
+async def sender_of(request: Request) -> str:
     """The network address of the client; behind a proxy on this machine, the one that the proxy names."""
     return request.client.host if request.client else ""
 
 
-Sender = Annotated[str, Depends(_sender)]
+Sender = Annotated[str, Depends(sender_of)]
 
 
 def answer(content: Any) -> Response:
