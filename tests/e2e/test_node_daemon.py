@@ -312,70 +312,64 @@ def test_a_locked_key_is_named(street: Street, tmp_path: Path) -> None:
     street.home.ask("down", "--state", str(tmp_path / "state"))
 
 
-def test_a_killed_daemon_finds_its_run_again(world: World, market: MarketProcess, tmp_path: Path) -> None:
-    home = a_node_home(world, tmp_path)
+@pytest.fixture(scope="module")
+def spare(world: World, market: MarketProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeHome]:
+    """A provider whose daemon comes and goes; its engine stays until the end."""
+    home = a_node_home(world, tmp_path_factory.mktemp("spare"))
+    yield home
+    assert "engine: ended" in home.down()
+
+
+def test_a_killed_daemon_finds_its_run_again(world: World, market: MarketProcess, spare: NodeHome) -> None:
     signer = world.party().signer
     consumer = Consumer(world, signer, market.client(signer), market.address)
-    try:
-        with start_node(home.command(market.url, "--price-core", "0.001")) as first:
-            job = consumer.a_job("echo begun; sleep 8; echo ended")
-            view = consumer.run(job, need=SMALL)
-            assert wire.paper_from_json(Offer, view.offer).provider == first.address
-            eventually(lambda: "begun" in consumer.text(view), "the first output")
-            first.kill()
-        with start_node(home.command(market.url, "--price-core", "0.001")) as second:
-            receipt, evidence, signature = consumer.receipt(view)
-            verify(world.escrow.domain, receipt, wire.from_hex(signature), second.address)
-            assert evidence.reason == "ok"
-            assert consumer.text(view, "stdout") == "begun\nended\n"
-            assert consumer.log(view)[1] == evidence.log.sha256
-            second.kill()
-        with start_node(home.command(market.url, "--price-core", "0.001")):
-            consumer.countersign(view, receipt)
-            eventually(lambda: settled(consumer, view), "the settlement")
-            eventually(lambda: not (home.state / "leases" / view.id[2:]).exists(), "forgetting the lease")
-            assert consumer.receipt(view)[0] == receipt
-        assert not [offer for offer in consumer.market.offers() if offer.offer["provider"] == home.signer.address]
-    finally:
-        assert "engine: ended" in home.down()
+    with start_node(spare.command(market.url, "--price-core", "0.001")) as first:
+        job = consumer.a_job("echo begun; sleep 5; echo ended")
+        view = consumer.run(job, need=SMALL)
+        assert wire.paper_from_json(Offer, view.offer).provider == first.address
+        eventually(lambda: "begun" in consumer.text(view), "the first output")
+        first.kill()
+    with start_node(spare.command(market.url, "--price-core", "0.001")) as second:
+        receipt, evidence, signature = consumer.receipt(view)
+        verify(world.escrow.domain, receipt, wire.from_hex(signature), second.address)
+        assert evidence.reason == "ok"
+        assert consumer.text(view, "stdout") == "begun\nended\n"
+        assert consumer.log(view)[1] == evidence.log.sha256
+        second.kill()
+    with start_node(spare.command(market.url, "--price-core", "0.001")):
+        consumer.countersign(view, receipt)
+        eventually(lambda: settled(consumer, view), "the settlement")
+        eventually(lambda: not (spare.state / "leases" / view.id[2:]).exists(), "forgetting the lease")
+        assert consumer.receipt(view)[0] == receipt
+    assert not [offer for offer in consumer.market.offers() if offer.offer["provider"] == spare.signer.address]
 
 
-def test_the_market_may_vanish_and_come_back(world: World, tmp_path: Path) -> None:
+def test_a_market_may_come_late_vanish_and_come_back(world: World, tmp_path: Path) -> None:
     key, password, _ = market_key(world, tmp_path / "key")
-    command = serve_command(world, key, password, tmp_path / "data", "--port", str(free_port()))
+    port = free_port()
+    command = serve_command(world, key, password, tmp_path / "data", "--port", str(port))
     home = a_node_home(world, tmp_path / "node")
     signer = world.party().signer
     try:
-        with start_market(command) as market, start_node(home.command(market.url)) as node:
-            consumer = Consumer(world, signer, market.client(signer), market.address)
-            view = consumer.run(consumer.a_job("echo begun; sleep 4; echo ended"), need=SMALL)
-            eventually(lambda: "begun" in consumer.text(view), "the first output")
-            market.process.kill()
-            market.process.wait()
-            eventually(lambda: any("next try" in line for line in node.log), "a retry")
+        with start_node(home.command(f"http://127.0.0.1:{port}"), wait=False) as node:
+            eventually(lambda: any("meeting the market" in line for line in node.log), "a retry")
+            with start_market(command) as market:
+                consumer = Consumer(world, signer, market.client(signer), market.address)
+                eventually(lambda: consumer.market.offers(), "the offer")
+                view = consumer.run(consumer.a_job("echo begun; sleep 4; echo ended"), need=SMALL)
+                eventually(lambda: "begun" in consumer.text(view), "the first output")
+                retries = len(node.log)
+                market.process.kill()
+                market.process.wait()
+            eventually(lambda: any("next try" in line for line in node.log[retries:]), "a retry")
             with start_market(command):
                 _, evidence, _ = consumer.receipt(view)
                 assert evidence.reason == "ok"
                 assert consumer.text(view, "stdout") == "begun\nended\n"
                 assert node.process.poll() is None
-    finally:
-        home.down()
-
-
-def test_a_node_starts_before_its_market(world: World, tmp_path: Path) -> None:
-    key, password, _ = market_key(world, tmp_path / "key")
-    port = free_port()
-    command = serve_command(world, key, password, tmp_path / "data", "--port", str(port))
-    home = a_node_home(world, tmp_path / "node")
-    try:
-        with start_node(home.command(f"http://127.0.0.1:{port}"), wait=False) as node:
-            eventually(lambda: any("meeting the market" in line for line in node.log), "a retry")
-            with start_market(command) as market:
-                consumer = market.client()
-                eventually(lambda: consumer.offers(), "the offer")
                 node.process.terminate()
                 assert node.process.wait(timeout=30) == 0
-                assert consumer.offers() == []
+                assert consumer.market.offers() == []
     finally:
         home.down()
 
@@ -396,8 +390,7 @@ def phantom(world: World, consumer: Consumer, offer: wire.OfferView, job: JobDoc
     }  # fmt: skip
 
 
-def test_nothing_runs_for_a_market_that_lies(world: World, market: MarketProcess, tmp_path: Path) -> None:
-    home = a_node_home(world, tmp_path)
+def test_nothing_runs_for_a_market_that_lies(world: World, market: MarketProcess, spare: NodeHome) -> None:
     signer = world.party().signer
     consumer = Consumer(world, signer, market.client(signer), market.address)
     invented: list[wire.Json] = []
@@ -408,24 +401,21 @@ def test_nothing_runs_for_a_market_that_lies(world: World, market: MarketProcess
         return answer + invented if path.startswith("/v1/leases") else answer
 
     liar = LyingMarket(market.url)
-    try:
-        with liar.serving(), start_node(home.command(liar.url, "--price-core", "0.0001")) as node:
-            offer = next(view for view in consumer.market.offers() if view.offer["provider"] == node.address)
-            liar.lie = lie
-            view = consumer.run(consumer.a_job("echo never"), need=SMALL)
-            assert view.offer["provider"] == node.address
-            eventually(lambda: any("make the lease" in line for line in node.log), "noticing the altered rate")
-            node.kill()
-            invented.append(phantom(world, consumer, offer, consumer.a_job("echo never")))
-        with LyingMarket(market.url).serving() as second:
-            second.lie = lambda path, answer: invented if path.startswith("/v1/leases?") else lie(path, answer)
-            with start_node(home.command(second.url, "--price-core", "0.0001")) as node:
-                eventually(lambda: any("has no lease at the seat" in line for line in node.log), "noticing the phantom")
-                assert list((home.state / "leases").iterdir()) == []
-                assert list((home.state / "executor" / "runs").iterdir()) == []
-        assert consumer.text(view) == ""
-    finally:
-        home.down()
+    with liar.serving(), start_node(spare.command(liar.url, "--price-core", "0.0001")) as node:
+        offer = next(view for view in consumer.market.offers() if view.offer["provider"] == node.address)
+        liar.lie = lie
+        view = consumer.run(consumer.a_job("echo never"), need=SMALL)
+        assert view.offer["provider"] == node.address
+        eventually(lambda: any("make the lease" in line for line in node.log), "noticing the altered rate")
+        node.kill()
+        invented.append(phantom(world, consumer, offer, consumer.a_job("echo never")))
+    with LyingMarket(market.url).serving() as second:
+        second.lie = lambda path, answer: invented if path.startswith("/v1/leases?") else lie(path, answer)
+        with start_node(spare.command(second.url, "--price-core", "0.0001")) as node:
+            eventually(lambda: any("has no lease at the seat" in line for line in node.log), "noticing the phantom")
+            assert list((spare.state / "leases").iterdir()) == []
+            assert list((spare.state / "executor" / "runs").iterdir()) == []
+    assert consumer.text(view) == ""
 
 
 def test_settings_that_do_not_agree_are_named(world: World, market: MarketProcess, tmp_path: Path) -> None:
