@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RICH = 2**96
 HINTS = {
+    Refusal.ARBITER: "name the node's arbiter with SUANLI_ARBITER, or take another node's offer",
     Refusal.RATE_ABOVE_BID: "raise max_price",
     Refusal.BUDGET: "raise budget",
     Refusal.CAPACITY: "ask for less",

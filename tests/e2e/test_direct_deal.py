@@ -86,3 +86,15 @@ def test_what_the_offer_does_not_do_is_said_before_anything_is_signed(alley: All
     done = alley.consumer("take", alley.url, "-y", "--json", "--max-price", "0.000001", "--", "true")
     assert (done.status, done.problem["code"]) == (4, "no_match")
     assert "rate above bid" in done.problem["detail"]
+
+
+def test_a_direct_lease_that_was_stopped_is_billed_until_then(alley: Alley) -> None:
+    line = ("take", alley.url, "-y", "-d", "--quiet", "--", "python", "-c", "import time; time.sleep(60)")
+    job = alley.consumer(*line).out.strip()
+    assert alley.consumer("wait", job, "--for", "running", "--timeout", "60s").status == 0
+    stopped = alley.consumer("stop", job, "--json")
+    assert (stopped.status, json.loads(stopped.out)["state"]) == (0, "stopped"), stopped.err
+    done = alley.consumer("wait", job, "--timeout", "60s")
+    assert done.status == 103, done.err
+    shown = json.loads(alley.consumer("show", job, "--json").out)
+    assert (shown["phase"], shown["reason"]) == ("settled", "stopped")

@@ -58,6 +58,7 @@ class Record:
     output_files: list[dict[str, Any]] = field(default_factory=list)
     paid: str = ""
     fee: str = ""
+    gained: int = 0  # base units from the provider's bond, less what a dispute cost
     transaction: str = ""  # of the settlement
     gas: int = 0  # of the transactions that opened and closed the lease, whole: others may share them
     version: int = VERSION

@@ -181,9 +181,11 @@ def _ended_alone(desk: Desk, event: Finalized | Resolved | Reclaimed, transactio
         case Resolved():
             text = f"the arbiter decided: {paid} to the provider, {fee} to the market"
             reason = desk.record.reason or Reason.WORKER_LOST
+            desk.save(gained=event.slash - event.cost_consumer)
         case Reclaimed():
             text = f"the provider never billed: the deposit is back, and its bond of {desk.money(event.bond)} with it"
             reason = Reason.WORKER_LOST
+            desk.save(gained=event.bond)
     changes = {"paid": str(event.paid), "fee": str(event.fee), "transaction": transaction, "disputed": False}
     desk.save(phase=Phase.SETTLED.value, reason=str(reason), **changes)
     desk.tell("settled", text, paid=str(event.paid), fee=str(event.fee), transaction=transaction)
@@ -202,6 +204,7 @@ def _released(desk: Desk, agreement: Agreement, event: Released, transaction: st
         reason=desk.record.reason or Reason.RELEASED.value,
         paid=str(event.paid),
         fee=str(fee_down(event.paid, agreement.lease.fee_bps)),
+        gained=event.penalty,
         transaction=transaction,
     )
     penalty = f", {desk.money(event.penalty)} of its bond with it" if event.penalty else ""

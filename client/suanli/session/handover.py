@@ -163,6 +163,7 @@ def begin_again(desk: Desk, why: str) -> None:
         paid="",
         fee="",
         number=0,
+        gained=0,
         phase=Phase.QUEUED.value,
         delivered=[],
         evidence=None,

@@ -38,6 +38,7 @@ CHAIN_GRACE_S = 60  # for the own endpoint to see what the market has seen
 COLLECT_S = 900  # for outputs to come back after the lease's end
 SETTLE_S = 180
 OPEN_STATES = ("open", "stopped", "claimed", "disputed")
+SIGNED_IN = OPEN_STATES[:3]
 _RANK = (Phase.QUEUED, Phase.LEASED, Phase.STARTING, Phase.RUNNING, Phase.SUCCEEDED)
 
 Goal = Callable[[Record], bool]
@@ -119,12 +120,26 @@ class Session:
                     if goal(self.record):
                         return
                     self._check_patience(ends, trouble)
-                    left = POLL_S if ends is None else min(POLL_S, max(0.0, ends - time.monotonic()))
-                    self._tell_phases(feed.wait(left))
-                    self.record.event = feed.last
+                    self._wait(feed, ends, is_well=trouble is None)
         except IntegrityError as error:
             self._desk.save(detail=error.detail)
             raise
+
+    def _wait(self, feed: Feed, ends: float | None, *, is_well: bool) -> None:
+        """Until an event calls for a look, or for one poll; phases are told as they come."""
+        until = time.monotonic() + POLL_S if ends is None else min(time.monotonic() + POLL_S, ends)
+        while True:
+            found = feed.wait(until - time.monotonic())
+            self._tell_phases(found)
+            self.record.event = feed.last
+            if not found or not is_well or not all(map(self._says_all, found)):
+                return
+
+    def _says_all(self, event: wire.Event) -> bool:
+        """Whether a look would show no more than the event does."""
+        if event.kind == "lease.phase":
+            return self._is_kept and event.data.get("phase") in (Phase.STARTING, Phase.RUNNING)
+        return event.kind == "bid.queued"
 
     def _reload(self) -> None:
         """What another command wrote meanwhile."""
@@ -276,7 +291,7 @@ class Session:
             self._desk.tell_once("claimed", "claimed", f"the provider claimed {claimed} on the chain")
         if view.state not in OPEN_STATES:
             closing.see_closed(self._desk, agreement, view)
-            if closing.may_go_on(self.record, agreement):
+            if closing.may_go_on(self.record, agreement) and self._waits_again():
                 self._begin_again("the provider failed; the job waits for another lease within its budget")
 
     def _look_for_another(self) -> None:
@@ -284,6 +299,10 @@ class Session:
         view = self._market.bid(wire.from_hex(self.record.bid_hash))
         if view.lease != self.record.lease:
             self._begin_again("the chain was reorganised and took the lease; the job waits for it again")
+
+    def _waits_again(self) -> bool:
+        """Whether the market has the bid wait for another lease: it does so by what the bid's constraints ask for."""
+        return self._market.bid(wire.from_hex(self.record.bid_hash)).lease != self.record.lease
 
     def _begin_again(self, why: str) -> None:
         self.stop_log()
@@ -300,7 +319,7 @@ class Session:
 
     def _close(self, agreement: Agreement, view: wire.LeaseView) -> None:
         """Checks and signs the receipt; sends the signature again if the market has lost it."""
-        is_open = view.state in OPEN_STATES
+        is_open = view.state in SIGNED_IN  # whoever disputes a claim leaves it to the arbiter
         if not self.record.countersignature and (is_open or self.record.evidence is None):
             self.follow_log()
             if self._log is not None:

@@ -212,18 +212,25 @@ def _costs(item: Plan) -> list[tuple[str, str, str]]:
     return [
         ("price", money(chosen.price), f"{time_bought}; billed {billed}, {least} at least"),
         ("market fee", money(chosen.fee), f"{item.bid.fee_bps / 100:g} % of what is paid"),
-        ("gas", "none", "for you: the market pays for open and settle"),
+        ("gas", *_gas_of(item.bid.market == item.bid.consumer)),
         ("at most", money(item.budget), "the budget: the escrow cannot pay more"),
         ("stake", money(chosen.stake), "comes back"),
         ("locked", money(chosen.deposit), f"until it is settled, {free}"),
     ]
 
 
+def _gas_of(is_direct: bool) -> tuple[str, str]:
+    if is_direct:
+        return "yours", "you open and settle yourself: about 150,000 gas"
+    return "none", "for you: the market pays for open and settle"
+
+
 def _on_failure(item: Plan) -> RenderableType:
     queue = format_duration(item.job.timeouts.queue)
+    unmatched = "" if item.bid.market == item.bid.consumer else f"Without a match within {queue}, nothing is. "
     return Text(
         f"If your command fails, the time it used is paid. If the provider fails, nothing is.\n"
-        f"Without a match within {queue}, nothing is. The rest always comes back at settlement.",
+        f"{unmatched}The rest always comes back at settlement.",
         style=LABEL,
     )
 
@@ -436,9 +443,17 @@ def bill(record: Record) -> list[tuple[str, str, str]]:
     rows = [
         ("price", amount(record, paid), "to the provider" if is_paid else "signed by both, not settled yet"),
         ("market fee", amount(record, fee), ""),
-        ("gas", f"{record.gas:,} gas" if record.gas else "–", "to open and settle: the market paid it, not you"),
+        ("gas", f"{record.gas:,} gas" if record.gas else "–", _who_paid_gas(record)),
         ("total", amount(record, paid + fee), ""),
     ]
     if locked:
-        rows.append(("back", amount(record, locked - paid - fee), f"of {amount(record, locked)} locked"))
+        rows.append(
+            ("back", amount(record, locked - paid - fee + record.gained), f"of {amount(record, locked)} locked")
+        )
     return rows
+
+
+def _who_paid_gas(record: Record) -> str:
+    if str(record.bid["market"]).lower() == str(record.bid["consumer"]).lower():
+        return "to open and close the lease; there was no market to pay it"
+    return "to open and close the lease: not on your bill"

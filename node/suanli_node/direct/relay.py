@@ -10,6 +10,7 @@ from typing import Any
 from suanli_node.direct.shelf import Box, Shelf
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError
+from suanli_protocol.lease import Phase
 from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.messages import Delivered
 from suanli_protocol.signing import Domain, Signer
@@ -116,6 +117,10 @@ def view_of(lease: str, box: Box, history: LeaseHistory) -> wire.LeaseView:
             "receiptSignature": receipt.signature if receipt else None,
             "countersignature": mine.signature if mine else None,
             "settledTransaction": wire.to_hex(history.closed_by.transaction) if history.closed_by else None,
-            "stoppedAt": history.progress.clock or None,
+            "claimed": str(history.progress.claimed),
+            "claimKind": int(history.progress.kind),
+            "clock": history.progress.clock,
+            "progress": str(history.progress.pack()),
+            "stoppedAt": history.progress.clock if history.progress.phase is Phase.STOPPED else None,
         }
     )
