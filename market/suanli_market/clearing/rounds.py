@@ -34,6 +34,7 @@ from suanli_protocol.signing import keccak256, struct_hash
 
 ENGINE = "suanli-market"
 TICK_S = 1.0  # how often expiry is looked at when nothing happens
+REST = 4  # times as long as a look took, until the next one while bids compete
 REASONS_MAX = 20
 
 log = logging.getLogger(__name__)
@@ -81,8 +82,10 @@ class Rounds:
             self._keeper.changed.clear()
             if self._keeper.halted is not None:
                 continue
+            began = time.thread_time()
             try:
                 self.step()
+                self._rest(time.thread_time() - began)
             except ChainUnavailableError as error:
                 log.warning("the round waits for the chain: %s", error.detail)
                 time.sleep(0.2)
@@ -98,6 +101,11 @@ class Rounds:
         """One look at the book: what is past its time leaves, what can be matched is."""
         self._expire()
         self._clear()
+
+    def _rest(self, took_s: float) -> None:
+        """While bids compete, what comes is looked at together: the round's end decides, not each change."""
+        if self._open_since is not None:
+            time.sleep(min(self._patience(), REST * took_s))
 
     def _patience(self) -> float:
         if self._open_since is None:
