@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_a_market_that_dies_after_the_receipts_keeps_nobody_from_being_paid(plac
     views = [consumer.run(consumer.a_job("echo done"), need=SMALL, window=WINDOW) for _ in range(2)]
     (agreed, silent), (first, second) = views, [consumer.receipt(view)[0] for view in views]
     for view in views:
-        eventually(lambda view=view: posted(place, view), "the record of the receipt")
+        eventually(partial(posted, place, view), "the record of the receipt")
     node.kill()
     market.process.kill()
     market.process.wait()

@@ -299,19 +299,6 @@ def test_one_state_folder_serves_one_daemon(street: Street) -> None:
         pass
 
 
-def test_a_locked_key_is_named(street: Street, tmp_path: Path) -> None:
-    (tmp_path / "wrong").touch(mode=0o600)
-    (tmp_path / "wrong").write_text("wrong")
-    connections = [*street.home.connections(street.market.url), "--state", str(tmp_path / "state")]
-    done = street.home.ask("up", *connections, "--password-file", str(tmp_path / "wrong"), "--name", "x")
-    assert (done.returncode, "the password is wrong" in done.stderr) == (3, True), done.stderr
-    street.home.ask("down", "--state", str(tmp_path / "state"))
-    (tmp_path / "wrong").chmod(0o644)
-    done = street.home.ask("up", *connections, "--password-file", str(tmp_path / "wrong"), "--name", "x")
-    assert (done.returncode, "chmod 600" in done.stderr) == (3, True), done.stderr
-    street.home.ask("down", "--state", str(tmp_path / "state"))
-
-
 @pytest.fixture(scope="module")
 def spare(world: World, market: MarketProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeHome]:
     """A provider whose daemon comes and goes; its engine stays until the end."""
@@ -418,17 +405,24 @@ def test_nothing_runs_for_a_market_that_lies(world: World, market: MarketProcess
     assert consumer.text(view) == ""
 
 
-def test_settings_that_do_not_agree_are_named(world: World, market: MarketProcess, tmp_path: Path) -> None:
-    home = a_node_home(world, tmp_path)
-    other = replace(home, world=replace(world, escrow=a_world_on(world).escrow))
-    try:
-        with (
-            pytest.raises(RuntimeError, match=r"ended with 2(.|\n)*the market works with escrow"),
-            start_node(other.command(market.url)),
-        ):
-            pass
-    finally:
-        home.down()
+def test_a_locked_key_is_named(market: MarketProcess, spare: NodeHome, tmp_path: Path) -> None:
+    (tmp_path / "wrong").touch(mode=0o600)
+    (tmp_path / "wrong").write_text("wrong")
+    command = [*spare.command(market.url)[4:], "--password-file", str(tmp_path / "wrong")]  # after the true one
+    done = spare.ask("up", *command)
+    assert (done.returncode, "the password is wrong" in done.stderr) == (3, True), done.stderr
+    (tmp_path / "wrong").chmod(0o644)
+    done = spare.ask("up", *command)
+    assert (done.returncode, "chmod 600" in done.stderr) == (3, True), done.stderr
+
+
+def test_settings_that_do_not_agree_are_named(world: World, market: MarketProcess, spare: NodeHome) -> None:
+    other = replace(spare, world=replace(world, escrow=a_world_on(world).escrow))
+    with (
+        pytest.raises(RuntimeError, match=r"ended with 2(.|\n)*the market works with escrow"),
+        start_node(other.command(market.url)),
+    ):
+        pass
 
 
 def a_world_on(world: World) -> World:

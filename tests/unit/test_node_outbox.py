@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from suanli_node import outbox as outbox_module
 from suanli_node.outbox import RAISES_MAX, Outbox
 from suanli_protocol import faults
 from suanli_protocol.chain import SignedTransaction
@@ -198,7 +198,7 @@ def test_an_answer_that_did_not_come_says_nothing_and_the_letter_is_kept(pool: P
 
 def test_another_program_with_the_same_key_is_named(pool: Pool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.base = 10**9
-    monkeypatch.setattr(outbox_module.time, "sleep", lambda _: pool.foreign())
+    monkeypatch.setattr(time, "sleep", lambda _: pool.foreign())
     outbox = an_outbox(pool, folder)
     outbox._mined_s = 60.0
     with pytest.raises(ChainError, match="took nonce 0"):

@@ -33,6 +33,7 @@ from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundE
 
 START_TIMEOUT_S = 90.0
 CALL_TIMEOUT_S = 25.0
+ASKED_AGAIN_S = 2.0
 SHUTDOWN_TIMEOUT_S = 15.0
 DYING_S = 2.0  # a host that refuses calls is given so long to be gone
 
@@ -140,10 +141,13 @@ class Executor:
 
     def shutdown(self, timeout_s: float = SHUTDOWN_TIMEOUT_S) -> None:
         """End the host and everything in it; only the state folder's durable files stay."""
-        with suppress(SuanliError):
-            self._link.call("shutdown", 5.0)
-        self._link.close()
-        if not self._gone_within(timeout_s):
+        deadline = time.monotonic() + timeout_s
+        while self.host_lives() and time.monotonic() < deadline:
+            with suppress(SuanliError):
+                self._link.call("shutdown", 5.0)  # said again: one that still starts does not hear it yet
+            self._link.close()
+            self._gone_within(ASKED_AGAIN_S)
+        if not self._gone_within(0.0):
             self._kill_host()
             if not self._gone_within(timeout_s):
                 raise ExecutionError("the Ray host does not end", hint=f"look into {self.state.log}")
