@@ -26,7 +26,7 @@ from support.solidity import (
 )
 
 FUNDS = 50_000_000
-UNKNOWN_LEASE = 25
+UNKNOWN_LEASE = 26
 SEAT_TAKEN = 8
 SEATS = count(1)
 

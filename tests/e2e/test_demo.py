@@ -100,7 +100,7 @@ def test_a_demo_from_up_to_down(person: Person) -> None:
     assert status["up"] is True
     assert sorted(offer["name"] for offer in status["offers"]) == ["bamboo", "lotus"]
     assert len({offer["prices"] for offer in status["offers"]}) == 2
-    assert {party["name"] for party in status["parties"]} == {"market", "consumer", "lotus", "bamboo"}
+    assert {party["name"] for party in status["parties"]} == {"market", "consumer", "arbiter", "lotus", "bamboo"}
 
     before = person.processes
     again = person.types("demo", "up")
