@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from importlib.metadata import version
 
 from sqlmodel import select
@@ -30,15 +32,31 @@ from suanli_market.leasing.retention import Retention
 from suanli_market.metrics import Counters
 from suanli_market.services import Services
 from suanli_market.settings import Settings
-from suanli_market.store import Store
+from suanli_market.store import FILE, Store
 from suanli_market.tables import BidRow, MatchRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.contract_abi import contract_abi
-from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.errors import ChainUnavailableError, ConfigurationError
 from suanli_protocol.escrow import Chain, Escrow
 from suanli_protocol.gate import Gate
 from suanli_protocol.keystore import load, read_password
 from suanli_protocol.signing import Signer
+
+CHAIN_AWAY_S, PAUSE_S = 300.0, 1.0
+log = logging.getLogger(__name__)
+
+
+def build_patiently(settings: Settings) -> Services:
+    """The same as `build`; a market that has served before waits CHAIN_AWAY_S for a chain that cannot be reached."""
+    deadline = time.monotonic() + CHAIN_AWAY_S
+    while True:
+        try:
+            return build(settings)
+        except ChainUnavailableError as error:
+            if not (settings.data / FILE).is_file() or time.monotonic() > deadline:
+                raise
+            log.warning("%s; the market waits for it", error.detail)
+        time.sleep(PAUSE_S)
 
 
 def build(settings: Settings) -> Services:

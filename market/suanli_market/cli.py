@@ -84,7 +84,7 @@ def serve(log_level: str, log_format: str, **options: Any) -> None:
     sys.setswitchinterval(SWITCH_S)
     from suanli_market.api.server import bind
     from suanli_market.api.server import serve as serve_http
-    from suanli_market.bootstrap import build
+    from suanli_market.bootstrap import build_patiently
     from suanli_market.settings import Settings
     from suanli_protocol.wire import read_address
 
@@ -92,7 +92,7 @@ def serve(log_level: str, log_format: str, **options: Any) -> None:
         options["escrow"] = read_address(options["escrow"], name="--escrow")
         settings = Settings(**options)
         listener = bind(settings.host, settings.port)
-        serve_http(build(settings), listener)
+        serve_http(build_patiently(settings), listener)
     except SuanliError as error:
         _fail(error)
 

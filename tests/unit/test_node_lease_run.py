@@ -241,7 +241,7 @@ class World:
         self.word = self.opened.word()
         self.history = LeaseHistory()
         self.folder = LeaseFolder(folder / "lease")
-        (folder / "receipts").mkdir()
+        (folder / "receipts").mkdir(parents=True)
         self.receipts = folder / "receipts"
         self.folder.save(LeaseRecord(self.opened.view))
         self.deaths = 0
@@ -340,6 +340,24 @@ def test_killed_at_every_side_effect_a_lease_runs_once_and_has_one_receipt(tmp_p
         assert outputs is not None
         assert hashlib.sha256(world.market.blobs["outputs"]).hexdigest() == outputs.sealed[2:], f"killed at {at}"
     assert deaths >= 10
+
+
+def test_killed_between_the_runs_end_and_the_first_cut_its_whole_log_is_shipped_all_the_same(tmp_path: Path) -> None:
+    for at in itertools.count(1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        world = World(folder)
+        world.send_job()
+        world.fate.at = at
+        run = world.live()
+        if run.record.step in (Step.ENDED, Step.COLLECTED):
+            break
+    world.folder.chunks.unlink(missing_ok=True)  # the shipper's thread was later than the run's
+    world.live()
+    summary, undisturbed = world.evidence().log, World(folder / "calm")
+    undisturbed.send_job()
+    undisturbed.live()
+    assert summary.size == undisturbed.evidence().log.size
 
 
 class Calendar:

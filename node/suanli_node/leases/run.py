@@ -409,6 +409,8 @@ class LeaseRun:
         """The one shipper of this lease, at work."""
         if self._shipper is None:
             self._shipper = self._new_shipper()
+            if self.record.status is not None:
+                self._shipper.open_run()  # it ended in a former life of this process
             self._shipper.start()
         return self._shipper
 
