@@ -178,6 +178,8 @@ class Daemon:
                     waits = pauses()
                     if event.kind == "chain.reset":
                         self._check_genesis()
+                    if event.kind == "offer.expired":
+                        self.publisher.lost(str(event.data.get("offer")))
                     self.desk.handle(event)
                     faults.reach("node.event.handled")
                     self._write_cursor(event.seq)

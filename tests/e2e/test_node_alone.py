@@ -220,6 +220,29 @@ def test_an_engine_that_is_killed_and_a_chain_that_is_away_tear_nothing_down(pla
     assert place.finalized(lost)["paid"] == "0"
 
 
+def test_a_node_that_was_frozen_sells_again_at_once_what_was_reclaimed(place: Place) -> None:
+    """Its offers left the book with the reclaim; half of the new one's validity is far longer than is waited here."""
+    market, node = place.serving()
+
+    def mine() -> set[str]:
+        return {offer["id"] for offer in json.loads(place.ask("offers", "--json"))}
+
+    consumer = place.consumer(market)
+    view = consumer.run(consumer.a_job("echo begun; sleep 60"), need=SMALL, max_seconds=20, window=WINDOW)
+    eventually(lambda: "begun" in consumer.text(view), "the first output")
+    before = mine()
+    os.kill(node.process.pid, signal.SIGSTOP)
+    try:
+        place.later(20 + WINDOW + 11)
+        eventually(lambda: consumer.market.lease(wire.from_hex(view.id)).state == "reclaimed", "the reclaim")
+        assert mine() == set()
+    finally:
+        os.kill(node.process.pid, signal.SIGCONT)
+    after = eventually(mine, "a fresh offer", timeout=30)
+    assert after.isdisjoint(before)
+    eventually(lambda: (place.ending(view) or {}).get("how") == "reclaimed", "the node's word of it")
+
+
 def test_pause_resume_offers_and_drain(place: Place) -> None:
     market, node = place.serving()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from suanli_protocol.messages import Entry, Head, Offer
 from suanli_protocol.signing import struct_hash, verify
 from suanli_protocol.traits import Trait
 from support import builders
+from support.node import eventually
 
 TERMS = Terms(builders.some_prices(), min_seconds=1, max_seconds=86_400, bond_bps=1000, max_window=86_400)
 
@@ -167,6 +169,29 @@ def test_an_offer_is_due_at_half_of_its_time_and_when_the_counter_moves(tmp_path
     counters[0] = 0
     publisher._valid_s = 1300  # more than half of it is over
     assert publisher._is_due()
+
+
+def test_an_offer_that_the_market_took_off_is_signed_anew_at_once(tmp_path: Path) -> None:
+    """As after a reclaim: what the lease had taken is free, and only a fresh offer sells it."""
+    market = FakeMarket()
+    publisher = a_publisher(market, tmp_path)
+    first = wire.to_hex(publisher.publish().id)
+    keeper = threading.Thread(target=publisher.keep, daemon=True)
+    keeper.start()
+    market.book.clear()
+    publisher.lost("0x" + "11" * 32)
+    publisher.lost(first)
+    eventually(lambda: market.book, "the fresh offer", timeout=10)
+    assert list(market.book) != [first]
+    assert not publisher._is_due(), "one is enough, however often it was said"
+    publisher.withdraw()
+    keeper.join(10)
+    assert (keeper.is_alive(), market.book) == (False, {})
+
+
+def test_two_offers_of_the_same_second_are_two(tmp_path: Path) -> None:
+    publisher = a_publisher(FakeMarket(), tmp_path)
+    assert publisher.publish().id != publisher.publish().id
 
 
 def test_a_refusal_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Domain, Signer
 
 LOOK_S = 15.0  # the account's counter is read this often
+GAP_S = 1.0  # between two renewals, whatever a market says of offers
+LOST_KEPT = 16
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +50,7 @@ class Publisher:
         self._ledger = ledger  # ids of offers that may stand on the book, written before they are posted
         self._lock, self._halt, self._wake = threading.Lock(), threading.Event(), threading.Event()
         self._selling = True
+        self._lost: deque[str] = deque(maxlen=LOST_KEPT)  # offers that left the book without our doing
         self.current: SignedOffer | None = None
 
     def sell(self, wanted: bool) -> None:
@@ -54,6 +58,11 @@ class Publisher:
         if wanted != self._selling:
             self._selling = wanted
             self._wake.set()
+
+    def lost(self, offer: str) -> None:
+        """The market says that an offer (0x and hex) left its book: if it is the one that should stand, sign anew."""
+        self._lost.append(offer)
+        self._wake.set()
 
     def publish(self) -> SignedOffer:
         """Put a fresh offer on the book in place of all earlier ones; MarketError with the reason if it is refused."""
@@ -65,6 +74,8 @@ class Publisher:
     def _publish(self) -> SignedOffer:
         market = wire.read_address(self._market.info().address)
         valid_until = int(time.time()) + self._valid_s
+        if self.current is not None and valid_until == self.current.offer.valid_until:
+            valid_until += 1  # or it would be the same paper
         offer = build_offer(
             self._signer.address,
             market,
@@ -87,7 +98,7 @@ class Publisher:
         return signed
 
     def keep(self) -> None:
-        """Renew at half of the validity, and at once when the counter was raised; until `withdraw`.
+        """Renew at half of the validity, at once when the counter was raised or the offer was lost; until `withdraw`.
 
         While nothing is to be sold, take off what stands.
         """
@@ -100,6 +111,7 @@ class Publisher:
                     self._prepare()
                     self.publish()
                     waits = pauses()
+                    self._halt.wait(GAP_S)
             except SuanliError as error:
                 log.warning("the offer could not be renewed: %s %s", error.detail, error.hint)
             settled = self.current is not None if self._selling else not self._standing()
@@ -132,6 +144,8 @@ class Publisher:
 
     def _is_due(self) -> bool:
         if self.current is None:
+            return True
+        if wire.to_hex(self.current.id) in self._lost:
             return True
         offer = self.current.offer
         return time.time() >= offer.valid_until - self._valid_s / 2 or offer.counter != self._counter()
