@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -101,12 +102,12 @@ def _index(settings: Settings) -> str:
 
 
 def _key(settings: Settings) -> str:
-    """By the same ways as `up`, in the same order; without a terminal there is none but these."""
-    handed_over = keystore.system_password() if settings.password_file is None else None
-    if settings.password_file is None and handed_over is None:
+    """By the same ways as `up`, in the same order; a person is asked by `up` alone."""
+    is_named, is_handed_over = settings.password_file is not None, keystore.system_credential() is not None
+    if not is_named and not is_handed_over and sys.stdin.isatty():
         return f"{keystore.address(settings.keystore)}; its password will be asked for"
     signer = unlock(settings.keystore, settings.password_file)
-    return f"{signer.address} can be unlocked{' by the credential of the service manager' if handed_over else ''}"
+    return f"{signer.address} can be unlocked{'' if is_named else ' by the credential of the service manager'}"
 
 
 def _escrow(chain: Chain, settings: Settings) -> str:
@@ -153,8 +154,7 @@ def _engine(settings: Settings) -> str:
     with tempfile.TemporaryDirectory(prefix="suanli-doctor-") as folder:
         executor = Executor.start_or_attach(Path(folder), HostCapacity(1000, ENGINE_MEMORY_MIB))
         try:
-            hidden = tuple(path.resolve() for path in (settings.keystore, settings.password_file) if path is not None)
-            held = selftest(executor, hidden, say=lambda _: None)
+            held = selftest(executor, settings.secrets, say=lambda _: None)
         finally:
             executor.shutdown()
     return f"Ray starts; the sandbox holds all canaries: {', '.join(held)}"
