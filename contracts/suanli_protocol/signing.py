@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import coincurve
@@ -56,6 +57,7 @@ def keccak256(data: bytes) -> bytes:
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
+@lru_cache(maxsize=8192)
 def address_bytes(address: str) -> bytes:
     """The 20 bytes of a hex address; SignatureError if it is none."""
     if _ADDRESS.fullmatch(address) is None:
@@ -108,18 +110,19 @@ def _encoder(solidity: str) -> Callable[[object], bytes]:
             return _uint_word(int(solidity.removeprefix("uint")))
 
 
-_ENCODERS: dict[type[Struct], tuple[tuple[str, Callable[[object], bytes]], ...]] = {}
+_ENCODERS: dict[type[Struct], tuple[Callable[[Struct], tuple[object, ...]], tuple[Callable[[object], bytes], ...]]] = {}
 _TYPE_HASHES: dict[type[Message], bytes] = {}
 
 
 def words(struct: Struct) -> bytes:
     """abi.encode of the struct's fields, strings hashed as EIP-712 asks; ValueError if one does not fit its type."""
     kind = type(struct)
-    encoders = _ENCODERS.get(kind)
-    if encoders is None:
-        encoders = tuple((name, _encoder(solidity)) for name, solidity in solidity_fields(kind))
-        _ENCODERS[kind] = encoders
-    return b"".join([encode(getattr(struct, name)) for name, encode in encoders])
+    found = _ENCODERS.get(kind)
+    if found is None:
+        names, solidities = zip(*solidity_fields(kind), strict=True)
+        found = _ENCODERS[kind] = (attrgetter(*names), tuple(map(_encoder, solidities)))
+    values, encoders = found
+    return b"".join([encode(value) for encode, value in zip(encoders, values(struct), strict=True)])
 
 
 def type_hash(kind: type[Message]) -> bytes:
@@ -159,7 +162,11 @@ class Domain:
 
     def digest(self, message: Message) -> bytes:
         """The 32 bytes that are signed."""
-        return keccak(self._prefix + struct_hash(message))
+        return self.digest_of(struct_hash(message))
+
+    def digest_of(self, hashed: bytes) -> bytes:
+        """The 32 bytes that are signed for a message whose struct hash is known."""
+        return keccak(self._prefix + hashed)
 
 
 class Signer:
@@ -232,9 +239,14 @@ def _recover(digest: bytes, signature: bytes) -> bytes:
 
 def verify(domain: Domain, message: Message, signature: bytes, signer: str) -> None:
     """SignatureError unless `signer` signed the message under the domain."""
-    found = _recover(domain.digest(message), signature)
+    verify_hashed(domain, type(message).__name__, struct_hash(message), signature, signer)
+
+
+def verify_hashed(domain: Domain, name: str, hashed: bytes, signature: bytes, signer: str) -> None:
+    """SignatureError unless `signer` signed the message of this struct hash; `name` is its type's, for the words."""
+    found = _recover(domain.digest_of(hashed), signature)
     if found != address_bytes(signer):
         raise SignatureError(
-            f"{type(message).__name__} is signed by {checksum_address(found)}, not by {signer}",
+            f"{name} is signed by {checksum_address(found)}, not by {signer}",
             hint="sign with the key of the named party, for this chain and escrow",
         )

@@ -8,7 +8,9 @@ unknown, ill-typed or out-of-range member is a ProtocolError that names it.
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -22,6 +24,7 @@ from suanli_protocol.signing import address_bytes, checksum_address
 M = TypeVar("M", bound=Message)
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}")
 _HEX = re.compile(r"0x([0-9a-f]{2})*")
+_HEX32 = re.compile(r"0x[0-9a-f]{64}")
 
 HexBytes = Annotated[str, StringConstraints(pattern=r"^0x([0-9a-f]{2})*$")]
 Signature = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{128}$")]
@@ -43,43 +46,77 @@ def from_hex(text: str, *, size: int | None = None, name: str = "value") -> byte
     return bytes.fromhex(text[2:])
 
 
-@cache
+Reader = Callable[[Any], Any]
+Writer = Callable[[Any], Any]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _writer(solidity: str) -> Writer:
+    """How a member of this type is written."""
+    if solidity == "bytes32":
+        return to_hex
+    return str if solidity.startswith("uint") and _bits(solidity) > 32 else _as_it_is
+
+
+def _reader(name: str, solidity: str) -> Reader:
+    """How the member of this name and type is read; what it does not take is a ProtocolError with the name."""
+    if solidity == "bytes32":
+        return _bytes32_reader(name)
+    if solidity == "address":
+        return lambda value: read_address(value, name=name)
+    if solidity.startswith("uint"):
+        return _wide_reader(name, _bits(solidity)) if _bits(solidity) > 32 else _narrow_reader(name, _bits(solidity))
+    kind = {"string": str, "bool": bool}[solidity]
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise ProtocolError(f"{name}: {value!r:.80} is not a {solidity}")
+        return value
+
+    return read
+
+
 def _bits(solidity: str) -> int:
     return int(solidity.removeprefix("uint"))
 
 
-def _write(solidity: str, value: Any) -> Any:
-    if solidity == "bytes32":
-        return to_hex(value)
-    if solidity.startswith("uint") and _bits(solidity) > 32:
-        return str(value)
-    return value
-
-
-def _read(name: str, solidity: str, value: Any) -> Any:
-    if solidity == "bytes32":
+def _bytes32_reader(name: str) -> Reader:
+    def read(value: Any) -> bytes:
+        if isinstance(value, str) and _HEX32.fullmatch(value):
+            return bytes.fromhex(value[2:])
         return from_hex(value, size=32, name=name)
-    if solidity == "address":
-        return read_address(value, name=name)
-    if solidity == "string" and isinstance(value, str):
-        return value
-    if solidity == "bool" and isinstance(value, bool):
-        return value
-    if solidity.startswith("uint"):
-        return _read_uint(name, _bits(solidity), value)
-    raise ProtocolError(f"{name}: {value!r:.80} is not a {solidity}")
+
+    return read
 
 
-def _read_uint(name: str, bits: int, value: Any) -> int:
-    wide = bits > 32
-    if wide and not (isinstance(value, str) and _DECIMAL.fullmatch(value)):
-        raise ProtocolError(f"{name}: {value!r:.80} is not a whole number in decimal text")
-    if not wide and (not isinstance(value, int) or isinstance(value, bool)):
-        raise ProtocolError(f"{name}: {value!r:.80} is not a whole number")
-    number = int(value)
-    if not 0 <= number < 1 << bits:
-        raise ProtocolError(f"{name}: {number} does not fit in {bits} bits")
-    return number
+def _wide_reader(name: str, bits: int) -> Reader:
+    end = 1 << bits
+
+    def read(value: Any) -> int:
+        if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+            raise ProtocolError(f"{name}: {value!r:.80} is not a whole number in decimal text")
+        number = int(value)
+        if number >= end:
+            raise ProtocolError(f"{name}: {number} does not fit in {bits} bits")
+        return number
+
+    return read
+
+
+def _narrow_reader(name: str, bits: int) -> Reader:
+    end = 1 << bits
+
+    def read(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ProtocolError(f"{name}: {value!r:.80} is not a whole number")
+        if not 0 <= value < end:
+            raise ProtocolError(f"{name}: {value} does not fit in {bits} bits")
+        return int(value)
+
+    return read
 
 
 def read_address(value: Any, *, name: str = "address") -> str:
@@ -87,46 +124,61 @@ def read_address(value: Any, *, name: str = "address") -> str:
     if not isinstance(value, str):
         raise ProtocolError(f"{name}: {value!r:.80} is not an address")
     try:
-        text = checksum_address(address_bytes(value))
+        text = _checksummed(value)
     except SignatureError as error:
         raise ProtocolError(f"{name}: {error.detail}") from None
     digits = value.removeprefix("0x")
-    if digits not in (digits.lower(), text[2:]):
+    if value != text and digits != digits.lower():
         raise ProtocolError(f"{name}: {value} has a wrong checksum", hint=f"did you mean {text}?")
     return text
 
 
-_MEMBERS: dict[type[Message], dict[str, tuple[str, str]]] = {}
+@lru_cache(maxsize=8192)
+def _checksummed(address: str) -> str:
+    return checksum_address(address_bytes(address))
 
 
-def _members(kind: type[Message]) -> dict[str, tuple[str, str]]:
-    """(field, Solidity type) by the name on the wire."""
-    found = _MEMBERS.get(kind)
+_READERS: dict[type[Message], dict[str, Reader]] = {}
+_WRITERS: dict[type[Message], tuple[Callable[[Message], tuple[Any, ...]], tuple[tuple[str, Writer], ...]]] = {}
+
+
+def _readers(kind: type[Message]) -> dict[str, Reader]:
+    """The readers by the name on the wire, in the order of the fields."""
+    found = _READERS.get(kind)
     if found is None:
-        found = _MEMBERS[kind] = {to_camel(name): (name, solidity) for name, solidity in solidity_fields(kind)}
+        named = ((to_camel(name), solidity) for name, solidity in solidity_fields(kind))
+        found = _READERS[kind] = {key: _reader(f"{kind.__name__}.{key}", solidity) for key, solidity in named}
     return found
 
 
 def paper_to_json(paper: Message) -> Json:
     """A signed message as a JSON object."""
-    members = _members(type(paper)).items()
-    return {key: _write(solidity, getattr(paper, name)) for key, (name, solidity) in members}
+    found = _WRITERS.get(type(paper))
+    if found is None:
+        fields = solidity_fields(type(paper))
+        writers = tuple((to_camel(name), _writer(solidity)) for name, solidity in fields)
+        found = _WRITERS[type(paper)] = attrgetter(*(name for name, _ in fields)), writers
+    values, writers = found
+    return {key: write(value) for (key, write), value in zip(writers, values(paper), strict=True)}
 
 
 def paper_from_json(kind: type[M], data: Any) -> M:
     """A signed message from hostile JSON; ProtocolError names the member that is wrong."""
     if not isinstance(data, dict):
         raise ProtocolError(f"{kind.__name__}: a JSON object is wanted")
-    members = _members(kind)
+    readers = _readers(kind)
+    if data.keys() != readers.keys():
+        raise _other_members(kind, data)
+    return kind(*[read(data[key]) for key, read in readers.items()])
+
+
+def _other_members(kind: type[Message], data: Json) -> ProtocolError:
+    wanted = _readers(kind)
     for key in data:
-        if key not in members:
-            raise ProtocolError(f"{kind.__name__}: unknown member {key!r:.80}")
-    values = {}
-    for key, (name, solidity) in members.items():
-        if key not in data:
-            raise ProtocolError(f"{kind.__name__}: member {key!r} is missing")
-        values[name] = _read(f"{kind.__name__}.{key}", solidity, data[key])
-    return kind(**values)
+        if key not in wanted:
+            return ProtocolError(f"{kind.__name__}: unknown member {key!r:.80}")
+    missing = next(key for key in wanted if key not in data)
+    return ProtocolError(f"{kind.__name__}: member {missing!r} is missing")
 
 
 class Body(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suanli_market.clearing.book import Book, Change, Entered, Left, Opened, Proposed, Returned
+from suanli_market.clearing.book import BEHIND_MAX, Book, Change, Entered, Left, Opened, Proposed, Returned
 from suanli_market.clearing.conditions import terms_of
 from suanli_market.clearing.matching import Proposal
 from suanli_protocol.lease import Account
@@ -54,6 +54,22 @@ def test_pending_matches_hold_capacity_bond_and_deposit() -> None:
     book.apply(Opened(BID.id))
     assert book.less_pending(some_facts().accounts) == some_facts().accounts
     assert book.waiting() == ()
+
+
+def test_what_the_index_lacks_is_made_good_when_somebody_looks() -> None:
+    offers = [a_standing_offer(valid_until=NOW + 600 + number, seq=number) for number in range(BEHIND_MAX + 20)]
+    looked_at, not_looked_at = Book(), Book()
+    for first in range(0, len(offers), 170):
+        for book in (looked_at, not_looked_at):
+            book.apply_all(map(Entered, offers[first : first + 170]))
+        assert len(looked_at.index) == min(first + 170, len(offers))
+    account = Account(5 * CREDIT, 0, a_need())
+    for book in (looked_at, not_looked_at):
+        book.apply_all([Left(offers[3].id), Entered(offers[3]), Left(offers[4].id), Left(offers[-1].id)])
+        book.settle({provider().address: account})
+    assert set(looked_at.index) == set(not_looked_at.index) == {*offers[:4], *offers[5:-1]}
+    assert len(not_looked_at.index) == len(offers) - 2
+    assert not_looked_at.index.idle is None, "all of the account's offers are in use"
 
 
 def test_expiry_spares_pending_bids() -> None:

@@ -14,7 +14,7 @@ from suanli_protocol.errors import SignatureError, SuanliError
 from suanli_protocol.lease import BOND_BPS_MIN, Account, Refusal, fee_down
 from suanli_protocol.log import ReasonCode
 from suanli_protocol.messages import ZERO_ADDRESS
-from suanli_protocol.signing import Domain, verify
+from suanli_protocol.signing import Domain, verify_hashed
 from suanli_protocol.units import BPS, format_duration
 
 VALIDITY_MAX_S = 30 * 86_400
@@ -129,7 +129,7 @@ def doubts_of_bid(bid: BidPaper, account: Account, terms: MarketTerms, now: int)
 
 def _signature_doubts(paper: OfferPaper | BidPaper, terms: MarketTerms) -> Iterator[Doubt]:
     try:
-        verify(terms.domain, paper.paper, paper.signature, paper.party)
+        verify_hashed(terms.domain, type(paper.paper).__name__, paper.id, paper.signature, paper.party)
     except SignatureError as error:
         yield Doubt(ReasonCode.SIGNATURE, error.detail, error.hint)
 

@@ -14,6 +14,8 @@ from suanli_market.clearing.matching import Proposal, reserve
 from suanli_market.clearing.overlay import EMPTY, Ledger
 from suanli_protocol.lease import Account
 
+BEHIND_MAX = 1_000  # changes that the index may lack; a look makes them good in some milliseconds
+
 
 @dataclass(frozen=True, slots=True)
 class Entered:
@@ -71,8 +73,8 @@ class View:
 class Book:
     """Papers, pending matches, and the accounts behind them; the holder of the book serialises changes.
 
-    The index follows each change of a paper at once, and an account's when `settle` brings it: until then the account
-    is stale, and a view would be wrong.
+    The index follows when somebody looks, or when it is far behind: many changes at once cost it far less each. An
+    account's change comes with `settle`: until then the account is stale, and a view would be wrong.
     """
 
     offers: dict[bytes, Entry] = field(default_factory=dict)
@@ -80,7 +82,8 @@ class Book:
     pending: dict[bytes, Proposal] = field(default_factory=dict)
     by_party: Counter[str] = field(default_factory=Counter)
     stale: set[str] = field(default_factory=set)  # accounts of the book to be brought by `settle`
-    index: Index = field(default_factory=Index)
+    _index: Index = field(default_factory=Index)
+    _behind: dict[bytes, Entry | None] = field(default_factory=dict)  # offers whose change it has not: as it has them
     _accounts: Ledger = field(default_factory=Ledger)
     _of_provider: dict[str, set[bytes]] = field(default_factory=dict)
 
@@ -89,37 +92,46 @@ class Book:
         self.apply_all((change,))
 
     def apply_all(self, changes: Iterable[Change]) -> None:
-        """Folds changes in; the index is changed once for all of them."""
-        before: dict[bytes, Entry | None] = {}
+        """Folds changes in."""
         for change in changes:
-            self._apply(change, before)
-        leave = [entry for entry in before.values() if entry is not None]
-        stand = [self.offers[id_] for id_ in before if id_ in self.offers]
-        self.index = self.index.changed(leave=leave, stand=stand)
+            self._apply(change)
+        if len(self._behind) > BEHIND_MAX:
+            self._catch_up()
 
-    def _apply(self, change: Change, before: dict[bytes, Entry | None]) -> None:
-        """The offers that enter or leave are put into `before`, as the index has them."""
+    @property
+    def index(self) -> Index:
+        """The open offers as they are now."""
+        self._catch_up()
+        return self._index
+
+    def _catch_up(self) -> None:
+        leave = [entry for entry in self._behind.values() if entry is not None]
+        stand = [self.offers[id_] for id_ in self._behind if id_ in self.offers]
+        self._index = self._index.changed(leave=leave, stand=stand)
+        self._behind = {}
+
+    def _apply(self, change: Change) -> None:
         match change:
             case Entered(paper):
-                self._add(paper, before)
+                self._add(paper)
             case Left(id_):
-                self._remove(id_, before)
+                self._remove(id_)
             case Proposed(proposal):
                 self.pending[proposal.bid.id] = proposal
                 self._touch(proposal)
             case Opened(bid_id):
                 self._touch(self.pending.pop(bid_id, None))
-                self._remove(bid_id, before)
+                self._remove(bid_id)
             case Returned(bid_id):
                 self._touch(self.pending.pop(bid_id, None))
             case _:
                 assert_never(change)
 
-    def _add(self, paper: StandingOffer | StandingBid, before: dict[bytes, Entry | None]) -> None:
+    def _add(self, paper: StandingOffer | StandingBid) -> None:
         match paper:
             case StandingOffer():
                 provider = paper.offer.provider
-                before.setdefault(paper.id, self.offers.get(paper.id))
+                self._behind.setdefault(paper.id, self.offers.get(paper.id))
                 if paper.id not in self.offers:
                     self.by_party[provider] += 1
                 self.stale.add(provider)
@@ -133,13 +145,13 @@ class Book:
             case _:
                 assert_never(paper)
 
-    def _remove(self, id_: bytes, before: dict[bytes, Entry | None]) -> None:
+    def _remove(self, id_: bytes) -> None:
         entry, bid = self.offers.pop(id_, None), self.bids.pop(id_, None)
         if bid is not None:
             self._leave(bid.bid.consumer)
         if entry is None:
             return
-        before.setdefault(id_, entry)
+        self._behind.setdefault(id_, entry)
         provider = entry.offer.offer.provider
         self._of_provider[provider].discard(id_)
         self._leave(provider)
@@ -172,14 +184,10 @@ class Book:
 
     def _follow(self, news: Mapping[str, Account]) -> None:
         """Has the index show these accounts' offers as the accounts are now."""
-        leave: list[Entry] = []
-        stand: list[Entry] = []
         for address, account in news.items():
             for id_ in self._of_provider.get(address, ()):
-                leave.append(self.offers[id_])
+                self._behind.setdefault(id_, self.offers[id_])
                 self.offers[id_] = self.offers[id_].given(account)
-                stand.append(self.offers[id_])
-        self.index = self.index.changed(leave=leave, stand=stand)
 
     def accounts(self, others: Mapping[str, Account]) -> Mapping[str, Account]:
         """The accounts of the book and (by the chain) others, less what pending matches will lock; it stays so."""

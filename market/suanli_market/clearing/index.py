@@ -151,7 +151,10 @@ def _cut(found: list[Entry], depth: int) -> Cut:
 def _middle(values: list[int]) -> int | None:
     """The value next to the median at which the sorted values can be cut; None if one side would be too small."""
     margin = max(1, len(values) // _SIDE_MIN)
-    for place in _outwards(len(values) // 2, len(values) // 2 - margin):
+    middle, steps = len(values) // 2, len(values) // 2 - margin
+    if values[middle - steps - 1] == values[middle + steps]:  # nothing to cut: such offers are alike
+        return None
+    for place in _outwards(middle, steps):
         if values[place - 1] != values[place]:
             return values[place]
     return None
