@@ -9,7 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pytest
 from eth_abi.abi import decode, encode
+
+pytest.importorskip("pyrevm", reason="pyrevm has no wheel for this Python")
 from pyrevm import EVM, BlockEnv, CfgEnv, Env
 from web3.utils import abi_to_signature, collapse_if_tuple
 
