@@ -1,7 +1,8 @@
 """One chain endpoint, spoken to in plain JSON-RPC over HTTP: reads, fees, transactions, and what went wrong.
 
-Every request has a timeout. What cannot be reached or answers nonsense is a ChainUnavailableError; what the chain
-refuses is a ChainError, or a ChainRevertedError with the contract's own error.
+Every request has a timeout. What cannot be reached or answers nonsense is a ChainUnavailableError, and so is a block or
+a state that the endpoint lacks (LackingError); what the chain refuses is a ChainError, or a ChainRevertedError with the
+contract's own error.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
@@ -26,9 +28,10 @@ from suanli_protocol.chain_records import (
     read_receipt,
     read_transaction,
 )
-from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, NotFoundError, TimedOutError
+from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, TimedOutError
 from suanli_protocol.plain_http import PlainHttp, PlainHttpError
 from suanli_protocol.reverts import reverted
+from suanli_protocol.rpc_errors import LackingError, refused
 from suanli_protocol.signing import Signer, keccak256
 from suanli_protocol.tls import trusted
 
@@ -97,12 +100,12 @@ class Chain:
         return self.block(0).hash
 
     def block(self, block: BlockId = "latest") -> Block:
-        """A block; NotFoundError if the chain has none such."""
+        """A block; LackingError if the endpoint has none such."""
         by_hash = isinstance(block, bytes)
         named = "0x" + block.hex() if isinstance(block, bytes) else _block_id(block)
         answer = self.rpc("eth_getBlockByHash" if by_hash else "eth_getBlockByNumber", named, False)
         if answer is None:
-            raise NotFoundError(f"the chain has no block {named}")
+            raise LackingError(f"the chain at {self.url} has no block {named}")
         return self._understand("a block", lambda: read_block(answer))
 
     def balance_wei(self, address: str) -> int:
@@ -141,10 +144,10 @@ class Chain:
         return sorted(found, key=lambda log: (log.block, log.log_index))
 
     def transaction(self, transaction: bytes) -> Transaction:
-        """A transaction by its hash; NotFoundError if the chain does not know it."""
+        """A transaction by its hash; LackingError if the endpoint does not know it."""
         answer = self.rpc("eth_getTransactionByHash", "0x" + transaction.hex())
         if answer is None:
-            raise NotFoundError(f"the chain has no transaction 0x{transaction.hex()}")
+            raise LackingError(f"the chain at {self.url} has no transaction 0x{transaction.hex()}")
         return self._understand("a transaction", lambda: read_transaction(answer))
 
     def receipt(self, transaction: bytes) -> TxReceipt | None:
@@ -211,7 +214,7 @@ class Chain:
     def wait(self, transaction: bytes, timeout_s: float = WAIT_TIMEOUT_S) -> TxReceipt:
         """The receipt once it is mined. ChainRevertedError if it reverted, TimedOutError if it is not mined in time."""
         deadline, pause = time.monotonic() + timeout_s, _POLL_S[0]
-        while (receipt := self.receipt(transaction)) is None:
+        while (receipt := self._receipt_if_there(transaction)) is None:
             if time.monotonic() > deadline:
                 raise TimedOutError(
                     f"transaction 0x{transaction.hex()} is not mined after {timeout_s:g} s",
@@ -223,10 +226,17 @@ class Chain:
             self._explain(receipt)
         return receipt
 
+    def _receipt_if_there(self, transaction: bytes) -> TxReceipt | None:
+        try:
+            return self.receipt(transaction)
+        except LackingError:  # an endpoint that still indexes says so instead of "not mined"
+            return None
+
     def _explain(self, receipt: TxReceipt) -> None:
         """Raises why a mined transaction reverted, found by asking for it again on the state that it met."""
-        sent = self.transaction(receipt.transaction)
-        self.call(sent.to, sent.data, block=receipt.block, sender=sent.sender)
+        with suppress(LackingError):  # that it reverted stands; why stays unknown here
+            sent = self.transaction(receipt.transaction)
+            self.call(sent.to, sent.data, block=receipt.block, sender=sent.sender)
         raise reverted(b"", f"transaction 0x{receipt.transaction.hex()} reverted")
 
     def submit(self, raw: bytes) -> None:
@@ -256,7 +266,7 @@ class Chain:
         if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
             raise self._unavailable(f"it answered {method} with no JSON-RPC")
         if answer.get("error") is not None:
-            raise _refused(method, answer["error"])
+            raise refused(method, answer["error"])
         return answer["result"]
 
     def _post(self, body: dict[str, Any]) -> Any:
@@ -314,22 +324,6 @@ class Chain:
             f"the chain at {self.url} cannot be used: {why}",
             hint="is it running, and is its address (SUANLI_CHAIN) right?",
         )
-
-
-def _refused(method: str, error: Any) -> ChainError:
-    """The error of an RPC answer; a revert carries its data at `data`, or one level deeper."""
-    if not isinstance(error, dict):
-        return ChainError(f"{method}: {error!r:.300}")
-    message, data = str(error.get("message", "")), error.get("data")
-    if isinstance(data, dict):
-        data = data.get("data", data.get("result"))
-    try:
-        raw = read_data(data)
-    except (TypeError, ValueError, AttributeError):
-        raw = b""
-    if raw or "revert" in message.lower():
-        return reverted(raw, message)
-    return ChainError(f"{method}: {message:.300}")
 
 
 def _block_id(block: BlockId) -> Any:

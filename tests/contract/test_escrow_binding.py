@@ -266,3 +266,22 @@ def test_an_endpoint_that_is_gone_is_unavailable() -> None:
     assert gone.value.retryable
     with pytest.raises(ChainUnavailableError):
         Chain("not a url").chain_id()
+
+
+def test_an_endpoint_behind_its_peers_is_one_to_wait_for(chain: Chain, escrow: Escrow) -> None:
+    """What a caller knows of a later block from another endpoint, this one does not have yet."""
+    ahead, unknown = chain.block().number + 100, b"\x12" * 32
+    seat = seat_key(unknown, builders.consumer().address, 0)
+    asks = [
+        lambda: escrow.seat(seat, block=ahead),
+        lambda: escrow.seat(seat, block=unknown),
+        lambda: escrow.events(ahead, ahead + 1),
+        lambda: chain.nonce(builders.consumer().address, ahead),
+        lambda: chain.block(ahead),
+        lambda: chain.block(unknown),
+        lambda: chain.transaction(unknown),
+    ]
+    for ask in asks:
+        with pytest.raises(ChainUnavailableError) as lacking:
+            ask()
+        assert lacking.value.retryable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from suanli_protocol.errors import ChainError, ChainRevertedError, ChainUnavaila
 from suanli_protocol.reverts import HINTS, reverted
 from support import builders
 
+ACCOUNT = "0x" + "11" * 20
 WORD = "0x" + "11" * 32
 BLOCK = {"number": "0x5", "hash": WORD, "parentHash": WORD, "timestamp": "0x10", "baseFeePerGas": "0x7"}
 
@@ -77,6 +79,71 @@ def test_what_the_chain_does_not_know() -> None:
     with pytest.raises(NotFoundError):
         chain.transaction(bytes(32))
     assert chain.receipt(bytes(32)) is None
+
+
+LACKING = [  # what a chain client answers for a block ahead of it, or for what it has pruned
+    ("anvil", -32602, "BlockOutOfRangeError: block height is 0 but requested was 153"),
+    ("anvil by hash", -32001, "Resource not found"),
+    ("anvil", -32603, "Required data unavailable"),
+    ("hardhat", -32000, "Received invalid block tag 153. Latest block number is 0"),
+    ("geth", -32000, "header not found"),
+    ("geth by hash", -32000, "header for hash not found"),
+    ("geth logs by hash", -32000, "unknown block"),
+    ("geth logs", -32602, "block range extends beyond current head block"),
+    ("geth logs", -32602, "invalid block range params"),
+    ("geth", -39001, "finalized block not found"),
+    ("geth", -32000, "missing trie node 5c0ee7 (path ) state 0x5c is not available"),
+    ("geth", -32000, "historical state 0x5c is not available"),
+    ("geth", -32000, "state histories haven't been fully indexed yet"),
+    ("geth", -32000, "transaction indexing is in progress"),
+    ("geth", 4444, "pruned history unavailable"),
+    ("erigon", -32000, "block not found: 153"),
+    ("erigon", -32000, "old data not available due to pruning"),
+    ("nethermind", -32001, "153 could not be found"),
+    ("nethermind", -32002, "No state available for block 153 (0x12)"),
+    ("reth", -32001, "block not found: hash 0x12"),
+    ("reth", -32000, "state at block #153 is pruned"),
+    ("besu", -32000, "World state unavailable"),
+    ("besu", -39001, "Unknown block"),
+]
+
+
+@pytest.mark.parametrize(("client", "code", "message"), LACKING)
+def test_a_block_or_state_that_the_endpoint_lacks_is_waited_for(client: str, code: int, message: str) -> None:
+    chain = answering(eth_call={"code": code, "message": message})
+    with pytest.raises(ChainUnavailableError, match=re.escape(message)) as lacking:
+        chain.call(ACCOUNT, b"", block=153)
+    assert lacking.value.retryable, client
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(-32601, "Method not found"), (-32601, "the method eth_x does not exist/is not available"), (-32000, "gas limit")],
+)
+def test_what_no_other_endpoint_would_answer_is_final(code: int, message: str) -> None:
+    with pytest.raises(ChainError) as final:
+        answering(eth_call={"code": code, "message": message}).call(ACCOUNT, b"")
+    assert not final.value.retryable
+
+
+def test_what_the_endpoint_does_not_know_it_may_know_later() -> None:
+    chain = answering(eth_getBlockByNumber=None, eth_getTransactionByHash=None)
+    for ask in (lambda: chain.block(7), lambda: chain.transaction(bytes(32))):
+        with pytest.raises(NotFoundError) as lacking:
+            ask()
+        assert lacking.value.retryable
+        assert (lacking.value.code, lacking.value.exit_status) == ("chain_unavailable", 6)
+
+
+def test_why_it_reverted_is_unknown_where_the_state_is_gone() -> None:
+    mined = {
+        "transactionHash": WORD, "blockNumber": "0x5", "blockHash": WORD, "status": "0x0", "gasUsed": "0x1",
+        "from": ACCOUNT, "to": ACCOUNT, "contractAddress": None, "logs": [],
+        "transactionIndex": "0x0", "effectiveGasPrice": "0x1",
+    }  # fmt: skip
+    chain = answering(eth_getTransactionReceipt=mined, eth_getTransactionByHash=None)
+    with pytest.raises(ChainRevertedError, match="reverted"):
+        chain.wait(b"\x11" * 32)
 
 
 def test_gas_has_a_fifth_to_spare_and_an_end() -> None:
