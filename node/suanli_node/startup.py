@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from suanli_node.background import Background
@@ -22,11 +21,10 @@ from suanli_node.clocks import chain_skew_s, check_skew, market_skew_s
 from suanli_node.connections import Connections
 from suanli_node.control import Mode, read_mode
 from suanli_node.daemon import Daemon
-from suanli_node.engine.devices import Devices
 from suanli_node.engine.environment import EnvironmentStore, PackageIndex, empty_name
-from suanli_node.engine.executor import Executor, HostCapacity
 from suanli_node.engine.namespace import StateFolder as EngineFolder
 from suanli_node.engine.runs import write_json
+from suanli_node.engine_keeper import Engine, bring_up_engine, keep_engine
 from suanli_node.identity import ChainFacts, Identity, identify, pin, remembered
 from suanli_node.leases.closer import Closer
 from suanli_node.leases.desk import LeaseDesk
@@ -37,9 +35,7 @@ from suanli_node.leases.services import Services
 from suanli_node.leases.workshop import Workshop
 from suanli_node.outbox import Outbox, OutboxEscrow
 from suanli_node.retry import Halted, persist
-from suanli_node.sandbox.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
-from suanli_node.supply.accelerators import shared_devices
 from suanli_node.supply.funds import fund_bonds
 from suanli_node.supply.inventory import Inventory, limited, take_inventory
 from suanli_node.supply.offers import Terms
@@ -55,7 +51,7 @@ from suanli_protocol.errors import ConfigurationError, SuanliError, UnreachableE
 from suanli_protocol.escrow import Escrow
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Signer
-from suanli_protocol.units import MILLI, format_money
+from suanli_protocol.units import format_money
 
 if TYPE_CHECKING:
     from suanli_node.direct.counter import Counter
@@ -90,7 +86,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         accelerators=settings.wanted.accelerators,
     )
     index = PackageIndex.parse(settings.index, settings.index_certificates)
-    engine = Later(lambda: bring_up_engine(settings, state, inventory))
+    engine_up = Later(lambda: bring_up_engine(settings, state, inventory))
     signer = unlock(settings.keystore, settings.password_file)
     with Chain(settings.chain) as chain, MarketClient(settings.market, signer=signer) as market:
         outbox = Outbox(chain, signer, state.outbox, state.gas)
@@ -99,14 +95,14 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         acquaintance = Acquaintance(settings, state, chain, signer)
         identity = persist(acquaintance.made, halt, "meeting the market")
         terms = persist(lambda: terms_of(settings, escrow), halt, "reading the token")
-        executor, held = engine.result(halt)
-        capacity = persist(lambda: capacity_of(executor, inventory), halt, "asking the engine")
+        engine = engine_up.result(halt)
+        executor, capacity = engine.executor, engine.capacity(inventory)
 
         def prepare() -> None:
             acquaintance.renew()
             fund(escrow, signer, capacity, terms)
 
-        attributes = describe(settings, inventory, signer, executor, held, environments=index is not None)
+        attributes = describe(settings, inventory, signer, engine, environments=index is not None)
         publisher = Publisher(
             signer, identity.domain, market, lambda: escrow.account(signer.address).counter,
             capacity=capacity, terms=terms, attributes=attributes, valid_s=settings.offer_valid_s, ledger=state.offers,
@@ -142,7 +138,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
             daemon = Daemon(
                 identity, state, stream, desk, publisher, halt,
                 genesis=lambda: hex32(chain.genesis()),
-                keep_engine=lambda: keep_engine(executor, settings, state, inventory),
+                keep_engine=lambda: keep_engine(settings, state, inventory, executor),
                 closer=closer, hands=Hands(closer, ledger, desk.runs), upkeep=upkeep,
                 origin=lambda: origin_of(stream),
             )  # fmt: skip
@@ -224,16 +220,6 @@ def first_offer(publisher: Publisher, prepare: Callable[[], None], halt: threadi
         return b""
 
 
-def capacity_of(executor: Executor, inventory: Inventory) -> Lanes:
-    """What can be sold: the inventory, or less while an engine that was brought up with less has runs."""
-    facts = executor.health()
-    cpus, memory = min(inventory.cpus_milli, facts["cpus_milli"]), min(inventory.memory_mib, facts["memory_mib"])
-    if (cpus, memory) != (inventory.cpus_milli, inventory.memory_mib):
-        log.warning("the engine has %d mCPU and %d MiB until its runs have ended; then restart the node", cpus, memory)
-    accelerators = min(len(inventory.accelerators), facts["accelerators"])
-    return Lanes(cpus, memory, accelerators * MILLI, inventory.disk_mib)
-
-
 def keep_up(settings: Settings, state: StateFolder, desk: LeaseDesk) -> None:
     """Bound what leases leave; ConfigurationError if the disk has no room for new ones."""
     environments = EngineFolder(state.executor).environments
@@ -267,54 +253,6 @@ def counter_of(
     return Counter(state.direct, settings.name, identity, signer, escrow, least_window)
 
 
-def bring_up_engine(settings: Settings, state: StateFolder, inventory: Inventory) -> tuple[Executor, tuple[str, ...]]:
-    """The executor, and the names of the canaries that its sandbox held."""
-    hidden = settings.secrets
-    nodes = tuple(accelerator.device for accelerator in inventory.accelerators)
-    devices = Devices(nodes, shared_devices() if nodes else ())
-    host = HostCapacity(inventory.cpus_milli, inventory.memory_mib, devices)
-    resize(state, host)
-    executor = Executor.start_or_attach(state.executor, host, mask=hidden)
-    return executor, tested(executor, state, hidden)
-
-
-def resize(state: StateFolder, wanted: HostCapacity) -> None:
-    """End an engine of another size, if nothing runs in it: the next one has the size that is wanted."""
-    executor = Executor(EngineFolder(state.executor))
-    if not state.executor.is_dir() or not executor.host_lives():
-        return
-    try:
-        facts = executor.health()
-    except SuanliError:
-        return
-    if (facts["cpus_milli"], facts["memory_mib"]) == (wanted.cpus_milli, wanted.memory_mib):
-        return
-    if any(not status.final for status in executor.runs()):
-        log.warning("the engine has another size than is wanted, and is busy: it keeps it for now")
-        return
-    log.info("the engine is started anew: it has another size than is wanted")
-    executor.shutdown()
-
-
-def tested(executor: Executor, state: StateFolder, hidden: tuple[Path, ...]) -> tuple[str, ...]:
-    """The result of the self-test, which is made once for each engine: a busy one has no room for canaries."""
-    engine = json.loads(EngineFolder(state.executor).process.read_bytes())
-    if state.selftest.exists():
-        known = json.loads(state.selftest.read_bytes())
-        if known["engine"] == engine:
-            return tuple(known["held"])
-    held = selftest(executor, hidden, say=log.debug)
-    write_json(state.selftest, {"engine": engine, "held": list(held)})
-    return held
-
-
-def keep_engine(executor: Executor, settings: Settings, state: StateFolder, inventory: Inventory) -> None:
-    """Bring the engine up again if it has ended; its runs are lost, and are reported so."""
-    if not executor.host_lives():
-        log.error("the engine has ended and is started again")
-        bring_up_engine(settings, state, inventory)
-
-
 def terms_of(settings: Settings, escrow: Escrow) -> Terms:
     """The operator's terms in the units of the escrow's token."""
     return Terms(
@@ -343,13 +281,11 @@ def describe(
     settings: Settings,
     inventory: Inventory,
     signer: Signer,
-    executor: Executor,
-    held: tuple[str, ...],
+    engine: Engine,
     *,
     environments: bool,
 ) -> Attributes:
     """What the offer says of this machine."""
-    facts = executor.health()
     return Attributes(
         name=settings.name,
         encryption_key=hex32(signer.encryption_public),
@@ -359,10 +295,10 @@ def describe(
         cpu_model=inventory.cpu_model,
         pythons=(inventory.python,),
         environments=environments,
-        sandbox=facts["sandbox"],
-        contained=held,
+        sandbox=engine.facts["sandbox"],
+        contained=engine.held,
         accelerators=tuple(accelerator.label for accelerator in inventory.accelerators),
-        software=f"suanli-node {metadata.version('suanli')}, ray {facts['ray']}",
+        software=f"suanli-node {metadata.version('suanli')}, ray {engine.facts['ray']}",
     )
 
 

@@ -76,6 +76,26 @@ def test_the_chain_is_reorganised_and_goes_back_to_its_last_dump(deep: Deep) -> 
     assert play(deep, 2, blows) == []
 
 
+def test_what_starts_anew_waits_for_what_is_away(deep: Deep) -> None:
+    """Market and node begin while the chain is down, and the new engine loses agent and worker in its self-test."""
+    early = ("agent.run.recorded", "worker.child.started")
+
+    def blows() -> None:
+        time.sleep(3)
+        deep.devnet.kill()
+        assert deep.kill_engine()
+        deep.market.kill()
+        deep.node.kill()
+        assert strike(deep, early) == set()
+        deadline = time.monotonic() + STRIKE_S
+        while "waits for it" not in deep.market.log.read_text() and time.monotonic() < deadline:
+            deep.revive()
+            time.sleep(0.1)
+        deep.devnet.start()
+
+    assert play(deep, 3, blows) == []
+
+
 def test_a_node_that_hears_of_no_event_does_all_in_its_own_time(deep: Deep) -> None:
     """The way to the market carries everything but events: leases are found, run and forgotten by comparing alone."""
     at = deep.node.command.index("--market") + 1
@@ -83,13 +103,13 @@ def test_a_node_that_hears_of_no_event_does_all_in_its_own_time(deep: Deep) -> N
     with start_meddler(direct) as deaf:
         deep.node.command[at] = deaf.url
         deep.node.kill()
-        assert play(deep, 3, lambda: time.sleep(1)) == []
+        assert play(deep, 4, lambda: time.sleep(1)) == []
     deep.node.command[at] = direct
     deep.node.kill()
 
 
 def test_the_checks_notice_a_market_that_forgets_its_intents(deep: Deep) -> None:
     break_memory(deep.market, "market")
-    wrong = play(deep, 4, lambda: strike(deep, ("market.open.intended",)) and None, finish=BROKEN_S, quiet=1)
+    wrong = play(deep, 5, lambda: strike(deep, ("market.open.intended",)) and None, finish=BROKEN_S, quiet=1)
     assert any("rows of match wait" in found for found in wait_quiet(deep, 0)), wrong
     assert any("still" in found for found in wrong)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from suanli_node.engine.executor import Executor
 from suanli_node.engine.runs import RunSpec, RunStatus
-from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.errors import ConfigurationError, ExecutionError
 from suanli_protocol.reasons import Reason
 
 TIMEOUT_S = 60
+TRIES = 3  # of a canary whose worker dies: that says nothing about the sandbox
 
 NETWORK = """
 import socket, sys
@@ -120,10 +121,13 @@ def canaries(hidden: tuple[Path, ...]) -> tuple[Canary, ...]:
 
 
 def selftest(executor: Executor, hidden: tuple[Path, ...], *, say: Callable[[str], None] = print) -> tuple[str, ...]:
-    """The names of the canaries that were held; ConfigurationError that names the first that was not."""
+    """The names of the canaries that were held; ConfigurationError that names the first that was not.
+
+    ExecutionError if the engine loses one again and again.
+    """
     held = []
     for canary in canaries(hidden):
-        status, output = _run(executor, canary)
+        status, output = _judged(executor, canary)
         if status.reason not in canary.reasons:
             raise ConfigurationError(
                 f"the sandbox does not hold: canary {canary.name!r} ended with {status.reason}: {output}",
@@ -132,6 +136,15 @@ def selftest(executor: Executor, hidden: tuple[Path, ...], *, say: Callable[[str
         say(f"held: {canary.name}")
         held.append(canary.name)
     return tuple(held)
+
+
+def _judged(executor: Executor, canary: Canary) -> tuple[RunStatus, str]:
+    """How the canary ended in a worker that lived to see it."""
+    for _ in range(TRIES):
+        status, output = _run(executor, canary)
+        if status.reason != Reason.WORKER_LOST:
+            return status, output
+    raise ExecutionError(f"the engine lost canary {canary.name!r} {TRIES} times: {status.detail}", code="ray_host")
 
 
 def _run(executor: Executor, canary: Canary) -> tuple[RunStatus, str]:
