@@ -46,6 +46,7 @@ from suanli_protocol.errors import FundsError, NotFoundError, UsageError
 from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, lease_seconds, price_up, refusal, same_address
 from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.signing import Signer, struct_hash
+from suanli_protocol.units import parse_duration
 
 if TYPE_CHECKING:
     from suanli.audit.report import AuditReport
@@ -64,6 +65,7 @@ class Client:
         escrow: str | None = None,
         keystore: str | Path | None = None,
         password_file: str | Path | None = None,
+        window: str | None = None,
         signer: Signer | None = None,
         store: Store | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class Client:
             "escrow": escrow,
             "keystore": str(keystore) if keystore else None,
             "password_file": str(password_file) if password_file else None,
+            "window": window,
         }
         self.config = configuration.load(flags)
         self.network = Network(self.config)
@@ -132,16 +135,25 @@ class Client:
     def quote(self, job: Job, *, window: int | None = None) -> Plan:
         """What the job would cost, and where it could run; nothing is signed. `plan.choices` may be empty.
 
+        `window` is how long a claim can be disputed, in seconds; None for what is configured.
         With chain, escrow and key set, market and chain are pinned against each other and the free money is looked at.
         """
+        wanted = self.window(window)
         item = draft(job, tell=self.on_progress)
         if not self._has_chain:
             info = self.network.info
-            return self._quote(item, info, window_of(info, is_devnet=True, wanted=window), None)
+            return self._quote(item, info, window_of(info, is_devnet=True, wanted=wanted), None)
         info = self.pinned()
-        wanted = window_of(info, is_devnet=self.network.is_devnet, wanted=window)
-        self.network.check_clock(wanted)
-        return self._quote(item, info, wanted, self.network.escrow.account(self.address))
+        seconds = window_of(info, is_devnet=self.network.is_devnet, wanted=wanted)
+        self.network.check_clock(seconds)
+        return self._quote(item, info, seconds, self.network.escrow.account(self.address))
+
+    def window(self, given: int | None = None) -> int | None:
+        """The window that is wanted, in seconds: the given one, else the configured; None if there is neither."""
+        text = self.config.get("window")
+        if given is not None or text is None:
+            return given
+        return parse_duration(text, name=f"window ({self.config.origin('window')})")
 
     def judges(self) -> dict[str, str]:
         """The configured guard, who may stop and dispute for this consumer, and arbiter, as a bid names them."""

@@ -28,6 +28,7 @@ MEANING = {
     "password_file": "a file that only you can read (mode 0600) with the key's password",
     "arbiter": "the address of who decides your disputes; providers must name the same",
     "guard": "the address of who may stop and dispute for you while you are away",
+    "window": "how long you can dispute what a provider claims, such as 30m; 1h if unset, on a devnet 10s",
 }
 NAMES = tuple(MEANING)
 

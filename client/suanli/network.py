@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from suanli.config import Config
 from suanli.files import data_home, write_json
 from suanli_protocol import wire
-from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityError
+from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityError, UsageError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.pinning import check_escrow_code
 from suanli_protocol.signing import Domain, Signer
-from suanli_protocol.units import format_money, parse_money
+from suanli_protocol.units import format_duration, format_money, parse_money
 
 if TYPE_CHECKING:
     from suanli_protocol.escrow import Chain, Escrow
@@ -28,6 +28,7 @@ DEVNETS = frozenset({1337, 31337})
 WINDOW_S = 3600
 DEVNET_WINDOW_S = 10
 WINDOW_MIN_S = 600  # off a devnet: less leaves no time to object
+WINDOW_MAX_S = 30 * 86_400
 MEMORY_FILE = "networks.json"
 
 
@@ -173,11 +174,30 @@ def wrong_network(detail: str) -> ConfigurationError:
 
 
 def window_of(info: wire.MarketInfo, *, is_devnet: bool, wanted: int | None = None) -> int:
-    """The window W for a bid; ConfigurationError under ten minutes off a devnet, IntegrityError if it is absurd."""
-    window = wanted if wanted is not None else (DEVNET_WINDOW_S if is_devnet else WINDOW_S)
-    window = max(window, info.min_window)
+    """The window W for a bid, in seconds: what is wanted, else the default or what the market asks for.
+
+    UsageError if less is wanted than the market (or node) takes, ConfigurationError under ten minutes off a devnet,
+    IntegrityError if it is absurd.
+    """
+    least, default = info.min_window, DEVNET_WINDOW_S if is_devnet else WINDOW_S
+    if wanted is not None and wanted < least:
+        short, needed = format_duration(wanted), format_duration(least)
+        raise UsageError(
+            f"a window of {short} is under the {needed} that {info.name} takes at least",
+            hint=f"--window {least}s",
+            code="window",
+        )
+    window = wanted if wanted is not None else max(default, least)
     if window < WINDOW_MIN_S and not is_devnet:
-        raise ConfigurationError(f"a window of {window} s is refused off a devnet", hint=f"at least {WINDOW_MIN_S} s")
-    if window > 30 * 86_400:
+        raise ConfigurationError(
+            f"a window of {format_duration(window)} leaves no time to object: it is refused off a devnet",
+            hint=f"--window {WINDOW_MIN_S // 60}m, or longer",
+            code="window",
+        )
+    if window > WINDOW_MAX_S and wanted is not None:
+        raise UsageError(
+            f"a window of {format_duration(window)} is longer than any offer allows", hint="--window 1h", code="window"
+        )
+    if window > WINDOW_MAX_S:
         raise IntegrityError(f"the market asks for a window of {window} s", hint="use another market")
     return window

@@ -55,10 +55,14 @@ def _checked(name: str, value: str) -> str:
         return str(Path(value).expanduser().absolute())
     if name in ("market", "chain"):
         _check_url(name, value)
-    elif name in ("escrow", "arbiter"):
+    elif name in ("escrow", "arbiter", "guard"):
         from suanli_protocol.wire import read_address
 
         return read_address(value, name=name)
+    elif name == "window":
+        from suanli_protocol.units import parse_duration
+
+        parse_duration(value, name=name)
     return value
 
 

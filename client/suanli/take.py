@@ -23,15 +23,16 @@ HINTS = {
     Refusal.BUDGET: "raise budget",
     Refusal.CAPACITY: "ask for less",
     Refusal.SECONDS: "ask for a longer or shorter time",
+    Refusal.WINDOW: "name a shorter --window",
     Refusal.TRAITS: "ask for less, or take another node's offer",
 }
 
 
 def plan_direct(client: Client, job: Job, *, window: int | None = None) -> Plan:
     """The plan of a job on the node that `client` is connected to; NoMatchError if its offer does not do."""
-    network = client.network
+    network, wanted = client.network, client.window(window)
     info = client.pinned()
-    seconds = window_of(info, is_devnet=network.is_devnet, wanted=window)
+    seconds = window_of(info, is_devnet=network.is_devnet, wanted=wanted)
     network.check_clock(seconds)
     account = network.escrow.account(client.address)
     item = draft(job)

@@ -24,7 +24,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("MARKET", "CHAIN", "ESCROW", "KEYSTORE", "PASSWORD_FILE", "ARBITER"):
+    for name in ("MARKET", "CHAIN", "ESCROW", "KEYSTORE", "PASSWORD_FILE", "ARBITER", "GUARD", "WINDOW"):
         monkeypatch.delenv(f"SUANLI_{name}", raising=False)
     monkeypatch.setenv("SUANLI_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -122,6 +122,8 @@ def test_config_set_keeps_the_rest_of_the_file(home: Path, capsys: Capture) -> N
         ("market", "ftp://x", "address"),
         ("market", "", "market"),
         ("escrow", "0x12", "escrow"),
+        ("guard", "0x12", "guard"),
+        ("window", "soon", "duration"),
         ("chain", "http://a\nmarket = 'http://evil'", "chain"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suanli.client import Client
 from suanli.config import Config
 from suanli.filters import facts_of, parse
 from suanli.jobs.job import Job
@@ -57,7 +58,7 @@ def test_a_job_needs_a_sandbox_always() -> None:
 
 
 def info(min_window: int) -> wire.MarketInfo:
-    return cast(wire.MarketInfo, SimpleNamespace(min_window=min_window))
+    return cast(wire.MarketInfo, SimpleNamespace(min_window=min_window, name="north"))
 
 
 def test_windows() -> None:
@@ -68,6 +69,29 @@ def test_windows() -> None:
     with pytest.raises(ConfigurationError, match="refused"):
         window_of(info(10), is_devnet=False, wanted=599)
     assert window_of(info(10), is_devnet=False, wanted=600) == 600
+    assert window_of(info(10), is_devnet=True, wanted=240) == 240
+
+
+def test_a_window_that_is_wanted_is_never_changed_in_silence() -> None:
+    with pytest.raises(UsageError, match="5 s is under the 1 m that north takes at least") as short:
+        window_of(info(60), is_devnet=True, wanted=5)
+    assert short.value.hint == "--window 60s"
+    with pytest.raises(UsageError, match="longer than any offer"):
+        window_of(info(10), is_devnet=True, wanted=31 * 86_400)
+
+
+def test_the_window_is_a_setting_and_an_argument_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SUANLI_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SUANLI_WINDOW", raising=False)
+    assert Client().window() is None
+    monkeypatch.setenv("SUANLI_WINDOW", "5m")
+    assert Client().window() == 300
+    assert Client(window="2m").window() == 120
+    assert Client(window="2m").window(60) == 60
+    with pytest.raises(UsageError, match=r"window \(flag --window\): 'soon' is not a duration"):
+        Client(window="soon").window()
 
 
 def a_network(genesis: bytes, chain_id: int) -> Network:

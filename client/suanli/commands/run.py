@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from suanli.commands.connection import connection_options, open_client
+from suanli.commands.connection import connection_options, open_client, window_option
 from suanli.terminal.console import Console, jsonl_option, output_options
 from suanli.terminal.failure import DetachedError
 from suanli_protocol.errors import SuanliError, UsageError
@@ -35,6 +35,7 @@ def job_options(command: Any) -> Any:
         click.option("--timeout", help="The longest that it may run, such as 30m; bounds the price."),
         click.option("--max-price", help="The most an hour may cost."),
         click.option("--budget", help="The most it may cost in total, fee included."),
+        window_option,
         click.option("--name", help="A name to find it by."),
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the job; may be repeated."),
         click.argument("command", nargs=-1, type=click.UNPROCESSED),

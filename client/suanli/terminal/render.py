@@ -168,7 +168,12 @@ def _asked(item: Plan) -> list[tuple[str, str]]:
         rows.append(
             ("if it fails", f"by the provider's fault: another lease, {item.bid.attempts} at most, same budget")
         )
-    judge = f"judged by {item.bid.arbiter}" if int(item.bid.arbiter, 16) else "judged by nobody: a claim stands"
+    window = format_duration(item.bid.window)
+    judge = (
+        f"within {window} of a claim, judged by {item.bid.arbiter}"
+        if int(item.bid.arbiter, 16)
+        else f"judged by nobody: a claim stands after {window}"
+    )
     rows.append(("disputes", judge))
     if item.bid.market != item.bid.consumer:
         rows.append(("market", f"{safe(item.info.name)}, {item.info.address}"))
