@@ -12,7 +12,7 @@ from suanli_market.admission.checks import MarketTerms
 from suanli_market.admission.desk import Admission
 from suanli_market.admission.log import AdmissionLog, tip_of
 from suanli_market.admission.papers import standing_bid, standing_offer
-from suanli_market.api.limits import CHUNK_BYTES_MAX, RequestLimits, buckets
+from suanli_market.api.limits import RequestLimits, buckets
 from suanli_market.chain.accounts import Accounts
 from suanli_market.chain.indexer import Indexer
 from suanli_market.chain.pinning import check_escrow, check_gas_money, pin
@@ -35,6 +35,7 @@ from suanli_market.settings import Settings
 from suanli_market.store import FILE, Store
 from suanli_market.tables import BidRow, MatchRow, OfferRow
 from suanli_protocol import wire
+from suanli_protocol.bodies import CHUNK_BYTES_MAX
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.errors import ChainUnavailableError, ConfigurationError
 from suanli_protocol.escrow import Chain, Escrow

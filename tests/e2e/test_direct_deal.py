@@ -79,7 +79,7 @@ def test_a_stranger_sees_nothing(alley: Alley, tmp_path: Path) -> None:
     for path in (f"/v1/leases/{lease}", f"/v1/leases/{lease}/logs", "/v1/leases", "/v1/events"):
         answer = httpx.get(alley.url + path, timeout=10)
         assert (answer.status_code, answer.json()["code"]) == (401, "signature"), path
-    assert httpx.post(alley.url + "/v1/leases", content=b"x" * 600_000, timeout=10).status_code == 422
+    assert httpx.post(alley.url + "/v1/leases", content=b"x" * 600_000, timeout=10).status_code == 413
 
 
 def test_what_the_offer_does_not_do_is_said_before_anything_is_signed(alley: Alley) -> None:

@@ -19,16 +19,17 @@ from starlette.responses import Response
 from suanli_market.api import limits, problems
 from suanli_market.api.auth import Signer
 from suanli_market.api.events import HeldStream
-from suanli_market.api.limits import DEPTH_MAX, LimitsMiddleware, Places, RequestLimits, Room
-from suanli_market.api.problems import LimitError
+from suanli_market.api.limits import LimitsMiddleware, Places, RequestLimits, Room
 from suanli_market.api.requests import RequestsMiddleware
 from suanli_market.buckets import Buckets
 from suanli_market.figures import COUNTERS
 from suanli_market.metrics import Counters
-from suanli_protocol import signing
+from suanli_protocol import bodies, signing
+from suanli_protocol.bodies import DEPTH_MAX
 from suanli_protocol.connections import Connection
 from suanli_protocol.gate import Gate
 from suanli_protocol.market_client import signed_headers
+from suanli_protocol.problems import LimitError
 from support.builders import a_domain, consumer, market, provider
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.9"}
@@ -75,7 +76,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def address(counters: Counters, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    monkeypatch.setattr(limits, "BODY_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.4)
     server = uvicorn.Server(uvicorn.Config(an_app(counters), http=Connection, log_config=None, lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -148,11 +149,11 @@ def test_json_is_nested_so_deep_and_no_deeper(http: httpx.Client, body: str, sta
 
 
 def test_a_body_may_have_so_many_bytes_and_no_more(http: httpx.Client) -> None:
-    assert http.put("/v1/leases/x/blobs/job", content=b"x" * limits.CHUNK_BYTES_MAX).status_code == 200
-    the_problem(http.put("/v1/leases/x/blobs/job", content=b"x" * (limits.CHUNK_BYTES_MAX + 1)), 413, "too_large")
+    assert http.put("/v1/leases/x/blobs/job", content=b"x" * bodies.CHUNK_BYTES_MAX).status_code == 200
+    the_problem(http.put("/v1/leases/x/blobs/job", content=b"x" * (bodies.CHUNK_BYTES_MAX + 1)), 413, "too_large")
 
     def unannounced() -> Iterator[bytes]:
-        for _ in range(limits.JSON_BYTES_MAX // 65_536 + 1):
+        for _ in range(bodies.JSON_BYTES_MAX // 65_536 + 1):
             yield b" " * 65_536
 
     the_problem(http.post("/v1/offers", content=unannounced()), 413, "too_large")

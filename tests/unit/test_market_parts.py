@@ -14,12 +14,13 @@ from alembic.migration import MigrationContext
 from sqlmodel import SQLModel, col, select
 
 from suanli_market import tables
-from suanli_market.api.limits import CHUNK_BYTES_MAX, JSON_BYTES_MAX, LOG_BYTES_MAX, body_limit
+from suanli_market.api.limits import LOG_BYTES_MAX, body_limit
 from suanli_market.chain.accounts import Accounts
 from suanli_market.events import events_after, note
 from suanli_market.hub import Hub
 from suanli_market.settings import FINALIZED, Settings
 from suanli_market.store import Store
+from suanli_protocol.bodies import CHUNK_BYTES_MAX, JSON_BYTES_MAX
 from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, SignatureError
 from suanli_protocol.gate import Gate
 from suanli_protocol.lease import Account

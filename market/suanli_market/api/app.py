@@ -10,6 +10,7 @@ from starlette.types import Lifespan
 
 from suanli_market.api import blobs, events, leases, market, operation, papers, problems, record
 from suanli_market.api.limits import LimitsMiddleware
+from suanli_market.api.quick import QuickMiddleware
 from suanli_market.api.recent import Recent
 from suanli_market.api.requests import RequestsMiddleware
 from suanli_market.services import Services
@@ -33,6 +34,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.findings = Recent(services.health.findings)
     app.state.exposition = Recent(services.figures.exposition)
     problems.install(app, services.counters)
+    app.add_middleware(QuickMiddleware, services=services, routes=app.routes)
     app.add_middleware(LimitsMiddleware, limits=services.limits, halted=lambda: services.keeper.halted)
     app.add_middleware(RequestsMiddleware, counters=services.counters)
     return app
@@ -46,7 +48,8 @@ def bare_app(version: str, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_url=None,  # the committed document is the one to read
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # our own say what is to be known
     )
     for part in ROUTES:
-        app.include_router(part.router)
+        app.router.routes.extend(part.router.routes)  # included, they would be searched one by one, twice
     return app

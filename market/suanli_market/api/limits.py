@@ -8,7 +8,6 @@ to the market from this machine itself is not counted by address. All maxima are
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from collections import Counter
@@ -16,19 +15,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from suanli_market.api.problems import LimitError, SlowBodyError, TooDeepError, TooLargeError, problem
 from suanli_market.buckets import Buckets, is_this_machine, network
 from suanli_market.metrics import Counters
+from suanli_protocol.bodies import CHUNK_BYTES_MAX, JSON_BYTES_MAX, Body, announced
 from suanli_protocol.errors import SuanliError
+from suanli_protocol.problems import LimitError, problem
 
-JSON_BYTES_MAX = 512 * 1024
 LOG_BYTES_MAX = 8 * 1024 * 1024
-CHUNK_BYTES_MAX = 4 * 1024 * 1024  # of a blob
-DEPTH_MAX = 32  # of JSON
-BODY_TIMEOUT_S = 30.0  # between two pieces of a body
-BODY_BYTES_PER_S_MIN = 16 * 1024  # of the whole body, after the first BODY_TIMEOUT_S
 BODIES_BYTES_MAX = 128 * 1024 * 1024  # held at once, in all: uploads in flight
 BODIES_BYTES_PER_ADDRESS = 32 * 1024 * 1024
 BODY_WAIT_S = 10.0  # for room among them
@@ -37,8 +32,6 @@ STREAMS_MAX = 1_500
 STREAMS_PER_KEY = 256
 BURST_S = 8  # a sender who was silent may send what these seconds give, at once
 OPERATION_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # also answered while the market is halted
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def body_limit(method: str, path: str) -> int:
@@ -179,69 +172,10 @@ class LimitsMiddleware:
         address = scope["client"][0] if scope["client"] else ""
         self._limits.by_address(address)
         limit = body_limit(scope["method"], scope["path"])
-        size = _announced(dict(scope["headers"]), limit)
-        body = _Body(receive, limit, size, is_json=scope["method"] != "PUT")
+        size = announced(scope["headers"], limit)
+        body = Body(receive, limit, size, is_json=scope["method"] != "PUT")
         if size <= SMALL_BYTES:
             await self._app(scope, body, send)
             return
         async with self._room.hold(network(address), size):
             await self._app(scope, body, send)
-
-
-def _announced(headers: dict[bytes, bytes], limit: int) -> int:
-    """How many bytes are to come at most; TooLargeError."""
-    if b"transfer-encoding" in headers:
-        return limit
-    announced = headers.get(b"content-length", b"0")
-    if not announced.isdigit() or len(announced) > 18 or int(announced) > limit:
-        raise _too_large(limit)
-    return int(announced)
-
-
-class _Body:
-    """A request's messages as they come; raises when the body is too large, too deep or too slow."""
-
-    def __init__(self, receive: Receive, limit: int, announced: int, *, is_json: bool) -> None:
-        self._receive, self._limit, self._is_json = receive, limit, is_json
-        self._deadline = time.monotonic() + BODY_TIMEOUT_S + announced / BODY_BYTES_PER_S_MIN
-        self._seen, self._brackets, self._whole = 0, 0, False
-        self._pieces: list[bytes] = []
-
-    async def __call__(self) -> Message:
-        """The next message."""
-        if self._whole:
-            return await self._receive()  # waits for the client to go, however long that takes
-        patience = min(BODY_TIMEOUT_S, self._deadline - time.monotonic())
-        try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, patience))
-        except TimeoutError:
-            raise SlowBodyError("the body did not arrive in time", hint="send it faster, or less of it") from None
-        self._take(message.get("body", b""))
-        self._whole = not message.get("more_body", False)
-        if self._whole and self._brackets > DEPTH_MAX:
-            _check_depth(b"".join(self._pieces))
-        if self._whole:
-            self._pieces.clear()
-        return message
-
-    def _take(self, piece: bytes) -> None:
-        self._seen += len(piece)
-        if self._seen > self._limit:
-            raise _too_large(self._limit)
-        if self._is_json and piece:
-            self._brackets += piece.count(b"[") + piece.count(b"{")
-            self._pieces.append(piece)
-
-
-def _check_depth(body: bytes) -> None:
-    """TooDeepError unless all brackets close within DEPTH_MAX levels; each round takes the innermost level away."""
-    left = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
-    for _ in range(DEPTH_MAX):
-        left = left.replace(b"[]", b"").replace(b"{}", b"")
-        if not left:
-            return
-    raise TooDeepError(f"the body is nested deeper than {DEPTH_MAX} levels, or not closed", hint="send it flatter")
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"the body has more than {limit} bytes", hint="send less at a time")

@@ -11,7 +11,6 @@ from sqlmodel import col, select
 from suanli_market.admission import papers
 from suanli_market.admission.submissions import Withdrawal
 from suanli_market.api.auth import Signer
-from suanli_market.api.quick import QuickRoute
 from suanli_market.api.types import Id, Sender, answer
 from suanli_market.clearing.quotes import quote
 from suanli_market.services import Market, Services
@@ -25,6 +24,7 @@ router = APIRouter(prefix="/v1", tags=["papers"])
 OFFERS_MAX = 10_000
 
 
+@router.post("/offers", response_model=Acknowledgement)
 async def post_offer(body: SignedOffer, sender: Sender, market: Market) -> Response:
     """Publishes an offer; answered when it is logged."""
     return answer(await market.admission.submit(papers.read_offer(body), sender))
@@ -36,6 +36,7 @@ async def withdraw_offer(offer: Id, signer: Signer, market: Market) -> Response:
     return answer(await market.admission.submit(Withdrawal("offer", wire.from_hex(offer), signer)))
 
 
+@router.post("/bids", response_model=Acknowledgement)
 async def post_bid(body: SignedBid, sender: Sender, market: Market) -> Response:
     """Submits a bid; answered when it is logged."""
     return answer(await market.admission.submit(papers.read_bid(body), sender))
@@ -107,9 +108,3 @@ def _offer_view(row: OfferRow, account: Account) -> wire.Json:
         "free": {name: max(0, value) for name, value in zip(names, left, strict=True)},
         "seenAt": row.received_at,
     }
-
-
-for path, endpoint in (("/offers", post_offer), ("/bids", post_bid)):
-    router.add_api_route(
-        path, endpoint, methods=["POST"], response_model=Acknowledgement, route_class_override=QuickRoute
-    )

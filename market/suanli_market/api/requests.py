@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import secrets
@@ -23,6 +24,7 @@ class RequestsMiddleware:
 
     def __init__(self, app: ASGIApp, counters: Counters) -> None:
         self._app, self._counters = app, counters
+        self._prefix, self._numbers = secrets.token_hex(4).encode(), itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -30,7 +32,7 @@ class RequestsMiddleware:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(HEADER, b"")
-        name = given if _GIVEN.fullmatch(given) else secrets.token_hex(8).encode()
+        name = given if _GIVEN.fullmatch(given) else b"%s%08x" % (self._prefix, next(self._numbers))
         token = request_id.set(name.decode())
         began = time.perf_counter()
 

@@ -18,8 +18,8 @@ from fastapi.routing import APIRoute
 
 from suanli_market.api.app import ROUTES, bare_app
 from suanli_market.api.auth import signer_of
-from suanli_market.api.problems import MEDIA_TYPE
 from suanli_protocol.market_client import HEADERS
+from suanli_protocol.problems import MEDIA_TYPE
 
 DEFAULT = Path("docs/openapi.json")
 SIGNED = "signedRequest"

@@ -11,18 +11,17 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from suanli_node.direct.desk import DirectDesk, Streams
 from suanli_protocol import wire
-from suanli_protocol.errors import ProtocolError, SuanliError, TimedOutError
+from suanli_protocol.bodies import CHUNK_BYTES_MAX, JSON_BYTES_MAX, Body, announced, whole
+from suanli_protocol.errors import ProtocolError, SuanliError
 from suanli_protocol.gate import Gate
+from suanli_protocol.problems import LimitError, misfit, problem
 
-JSON_BYTES_MAX = 512 * 1024
-CHUNK_BYTES_MAX = 4 * 1024 * 1024
-BODY_TIMEOUT_S = 30.0
 WAIT_MAX_S = 20
 LOOK_S = 0.25
 PING_S = 10.0
@@ -140,7 +139,7 @@ class DirectApi:
         """The signer's events, server-sent."""
         consumer, _ = await self._signed(request, 0)
         if self._open_streams >= STREAMS_MAX:
-            raise TimedOutError("this node serves no more event streams at once", hint="try again later")
+            raise LimitError("this node serves no more event streams at once", hint="try again later", limit="streams")
         stream = self._stream(consumer, number(request, "after", 0))
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
@@ -178,6 +177,8 @@ def answered(handler: Handler) -> Handler:
             return await handler(request)
         except SuanliError as error:
             return problem(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)
             return problem(SuanliError("the node failed to handle this request", hint="its log says more"))
@@ -185,26 +186,13 @@ def answered(handler: Handler) -> Handler:
     return answer
 
 
-def problem(error: SuanliError) -> Response:
-    """The response for an error."""
-    status = error.http_status if error.http_status != 500 or error.code == "internal" else 502
-    content = {"type": "about:blank", "status": status, **error.as_problem()}
-    return JSONResponse(content, status, media_type="application/problem+json")
-
-
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is too large or stalls."""
-    data = bytearray()
-    chunks = request.stream()
-    try:
-        while True:
-            data += await asyncio.wait_for(anext(chunks), BODY_TIMEOUT_S)
-            if len(data) > limit:
-                raise ProtocolError(f"the body has more than {limit} bytes", code="too_large")
-    except StopAsyncIteration:
-        return bytes(data)
-    except TimeoutError:
-        raise TimedOutError("the body did not arrive in time") from None
+    """The body, refused as soon as it is too large, too deep or too slow; ClientDisconnect if nobody sends it."""
+    size = announced(request.scope["headers"], limit)
+    body = await whole(Body(request.receive, limit, size, is_json=request.method != "PUT"))
+    if body is None:
+        raise ClientDisconnect
+    return body
 
 
 def parsed(kind: type[B], body: bytes) -> B:
@@ -212,9 +200,7 @@ def parsed(kind: type[B], body: bytes) -> B:
     try:
         return kind.model_validate(json.loads(body))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ProtocolError(f"{place}: {first['msg']}"[:500]) from None
+        raise misfit(error.errors()) from None
     except (ValueError, RecursionError):
         raise ProtocolError("the body is no JSON") from None
 

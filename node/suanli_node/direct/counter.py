@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from suanli_node.direct.api import CHUNK_BYTES_MAX, DirectApi
+from suanli_node.direct.api import DirectApi
 from suanli_node.direct.desk import DirectDesk, Streams
 from suanli_node.direct.offers import DirectOffers
 from suanli_node.direct.relay import DirectRelay
@@ -16,6 +16,7 @@ from suanli_node.direct.shelf import BLOB_BYTES_MAX, Shelf
 from suanli_node.identity import Identity
 from suanli_node.supply.offers import Terms
 from suanli_protocol import wire
+from suanli_protocol.bodies import CHUNK_BYTES_MAX
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
 from suanli_protocol.escrow import Escrow
