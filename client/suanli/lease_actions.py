@@ -1,15 +1,21 @@
-"""Acting on a lease by oneself: what may be done now, and doing it, with nothing but the chain and a key."""
+"""Acting on a lease by oneself: what may be done now, and doing it, with nothing but the chain and a key.
+
+A lease may move while a call is on its way: the market settles it, the provider claims. The escrow then refuses the
+call, and what was wanted is looked at again, on the lease as it is now.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from suanli.jobs.store import resolve
 from suanli_protocol import wire
-from suanli_protocol.errors import ChainError, ConfigurationError, NotFoundError
+from suanli_protocol.errors import ChainError, ChainRevertedError, ConfigurationError, NotFoundError
 from suanli_protocol.escrow import Escrow, Settlement, TxReceipt
+from suanli_protocol.events import SettlementRefused
 from suanli_protocol.lease import acts_for, dispute_until, finalize_from, reclaim_from, resolve_until
 from suanli_protocol.lease_lookup import FoundLease, find_lease
 from suanli_protocol.messages import Receipt
@@ -26,7 +32,21 @@ _WHO = {
     Who.PROVIDER: "the provider",
     Who.ARBITER: "the lease's arbiter",
 }
+TRIES = 5  # of a call that meets another state of the lease each time
+_OVER = frozenset({"settled", "released", "finalized", "resolved", "reclaimed"})
+_REACHED = {  # states in which nothing is left of what a change was wanted for
+    "stop": _OVER | {"stopped", "claimed", "disputed"},
+    "dispute": _OVER - {"finalized"} | {"disputed"},
+}
 Send = Callable[[Escrow, FoundLease], TxReceipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """The lease after an action. `transaction` is empty if others had brought it there meanwhile."""
+
+    now: FoundLease
+    transaction: bytes
 
 
 class NotAllowedError(ChainError):
@@ -60,16 +80,62 @@ def record_of(client: Client, word: str) -> Record | None:
         return None
 
 
-def act(client: Client, found: FoundLease, change: str, send: Send) -> TxReceipt:
-    """Makes a change of the lease's state. NotAllowedError names what the escrow takes instead, and from when."""
-    escrow, now = client.network.escrow, chain_now(client)
+def act(client: Client, found: FoundLease, change: str, send: Send) -> Acted:
+    """Makes a change of the lease's state, on whatever the lease has become when the escrow looks at it.
+
+    NotAllowedError names what the escrow takes instead, and from when.
+    """
+    escrow = client.network.escrow
+    if change == "settle" and found.history.state == "settled":
+        return Acted(found, b"")
+    for _ in range(TRIES):
+        check(client, found, change)
+        transaction, refusal = _try(escrow, found, send)
+        now = find_lease(escrow, "0x" + found.id.hex())
+        if refusal is None:
+            return Acted(now, transaction)
+        if now.history == found.history:
+            raise refusal
+        if now.history.state in _REACHED.get(change, _OVER):
+            return Acted(now, b"")
+        found = now
+    raise ChainError(
+        f"the lease moved {TRIES} times while {change} was on its way", hint="try again", code="lease_moves"
+    )
+
+
+def _try(escrow: Escrow, found: FoundLease, send: Send) -> tuple[bytes, ChainError | None]:
+    """The transaction, and why the escrow refused if it did; a settlement is left out without a revert."""
+    try:
+        mined = send(escrow, found)
+    except ChainRevertedError as error:
+        return b"", error
+    for event in escrow.events_of(mined):
+        if isinstance(event, SettlementRefused) and event.lease_id == found.id:
+            reason = event.refusal.name.lower().replace("_", " ")
+            return mined.transaction, ChainError(f"the escrow left the receipt out: {reason}", code="refused")
+    return mined.transaction, None
+
+
+def check(client: Client, found: FoundLease, change: str) -> None:
+    """NotAllowedError unless the escrow would take this change from this key now."""
+    now = chain_now(client)
     if found.history.closed_by is not None:
         raise NotAllowedError(f"the lease is over: it was {found.history.state}")
     way = next((way for way in allowed(found.state, now) if way.change == change), None)
     if way is None:
         raise NotAllowedError(f"{change} is not possible now: {when(found, change, now)}", hint=_instead(found, now))
-    _check_caller(client, found, change, way.who)
-    return send(escrow, found)
+    if not _may(client, found, way.who):
+        raise NotAllowedError(
+            f"{change} is for {_WHO[way.who]}; your key is {client.address}", hint="name another with --keystore"
+        )
+
+
+def ways(client: Client, found: FoundLease) -> list[str]:
+    """What this key may do with the lease now, by the names of the commands; `settle` needs a receipt besides."""
+    if found.history.closed_by is not None:
+        return []
+    return [way.change for way in allowed(found.state, chain_now(client)) if _may(client, found, way.who)]
 
 
 def chain_now(client: Client) -> int:
@@ -106,7 +172,7 @@ def settlement(record: Record, found: FoundLease) -> Settlement:
     )
 
 
-def _check_caller(client: Client, found: FoundLease, change: str, who: Who) -> None:
+def _may(client: Client, found: FoundLease, who: Who) -> bool:
     state, escrow, me = found.state, client.network.escrow, client.address
     consumer_side = (state.lease.consumer, state.clauses.guard)
     may = {
@@ -115,8 +181,7 @@ def _check_caller(client: Client, found: FoundLease, change: str, who: Who) -> N
         Who.PROVIDER: (state.lease.provider,),
         Who.ARBITER: (state.clauses.arbiter,),
     }.get(who)
-    if may is not None and not any(acts_for(me, account, escrow.owner_of(account)) for account in may):
-        raise NotAllowedError(f"{change} is for {_WHO[who]}; your key is {me}", hint="name another with --keystore")
+    return may is None or any(acts_for(me, account, escrow.owner_of(account)) for account in may)
 
 
 def _instead(found: FoundLease, now: int) -> str:

@@ -15,9 +15,10 @@ import pytest
 
 from suanli.cli import cli
 from suanli.terminal.failure import exit_status
+from suanli_protocol.escrow import Escrow, Settlement
 from suanli_protocol.keystore import load
 from suanli_protocol.lease import Kind, Progress, State, ask_up, lease_id, terms
-from suanli_protocol.messages import ZERO32
+from suanli_protocol.messages import ZERO32, Receipt
 from suanli_protocol.openings import Fill, Opening
 from suanli_protocol.signing import Signer
 from support.builders import a_bid, an_offer
@@ -197,6 +198,74 @@ def test_a_deposit_comes_back_once_end_and_window_are_over(court: Court, ask: As
     assert told.status == 0, told.err
     assert "the lease is reclaimed; 0.00 " in told.out
     assert court.world.escrow.account(account).free == free + state.lease.deposit + state.lease.bond
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, change: str, happens: Callable[[], object], *, times: int = 1) -> None:
+    """While a call of the command is on its way, something else happens to the lease first."""
+    sends, left = getattr(Escrow, change), [happens] * times
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        if left:
+            left.pop()()
+        return sends(*arguments, **named)
+
+    monkeypatch.setattr(Escrow, change, late)
+
+
+def receipt_of(court: Court, state: State, amount: int, kind: int) -> Settlement:
+    """A receipt with both signatures, on the lease as it was opened."""
+    paper = Receipt(lease_id(state.lease), amount, kind, b"\x05" * 32)
+    signers = (court.provider.signer, court.signer("consumer"))
+    signatures = [signer.sign(court.world.escrow.domain, paper) for signer in signers]
+    return Settlement(state.lease, Progress(), amount, kind, b"\x05" * 32, signatures[0], signatures[1])
+
+
+def test_a_lease_that_settles_while_it_is_stopped_is_no_error(
+    court: Court, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = court.lease()
+    settlement = receipt_of(court, state, 90, Kind.DONE)
+    meanwhile(monkeypatch, "stop", lambda: court.world.escrow.settle(court.provider.signer, [settlement]))
+    facts = done(ask("consumer", "stop", id_of(state), "--json"))
+    assert (facts["state"], facts["paid"], facts["transaction"]) == ("settled", "90", None)
+
+
+def test_a_lease_that_is_claimed_while_it_is_stopped_names_what_is_possible_now(
+    court: Court, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = court.lease()
+    meanwhile(monkeypatch, "stop", lambda: court.claim(state, 150))
+    found = ask("consumer", "stop", id_of(state))
+    assert found.status == 0, found.err
+    assert "others were faster: the lease is claimed; 0.00 " in found.out
+    assert f"suanli dispute {id_of(state)}" in found.err
+    refused(ask("consumer", "stop", id_of(state), "--json"), "the lease is claimed")
+
+
+def test_an_interim_payment_on_the_way_changes_nothing(court: Court, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = court.lease()
+    interim = receipt_of(court, state, 7, Kind.INTERIM)
+    meanwhile(monkeypatch, "stop", lambda: court.world.escrow.settle(court.provider.signer, [interim]))
+    facts = done(ask("consumer", "stop", id_of(state), "--json"))
+    assert (facts["state"], facts["paid"]) == ("stopped", "7")
+    assert facts["transaction"] is not None
+
+
+def test_who_finalizes_is_all_the_same(court: Court, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    court.provider = court.world.party()  # the capacity of the one before is leased
+    state = court.lease()
+    court.claim(state, 150)
+    found = done(ask("consumer", "dispute", id_of(state), "--json"))
+    assert found["state"] == "disputed"
+    refused(ask("guard", "dispute", id_of(state), "--json"), "the lease is disputed")
+    court.later(3 * WINDOW + 1)
+
+    def finalized() -> None:
+        done(ask("arbiter", "finalize", id_of(state), "--json"))
+
+    meanwhile(monkeypatch, "finalize", finalized)
+    facts = done(ask("consumer", "finalize", id_of(state), "--json"))
+    assert (facts["state"], facts["paid"], facts["transaction"]) == ("finalized", "75", None)
 
 
 def test_what_is_no_lease_and_no_job_is_said(court: Court, ask: Ask) -> None:

@@ -11,6 +11,7 @@ from suanli.terminal.console import Console, output_options
 
 if TYPE_CHECKING:
     from suanli.client import Client
+    from suanli.lease_actions import Acted
     from suanli_protocol.escrow import Escrow, TxReceipt
     from suanli_protocol.lease import Clauses, Lease, Progress
     from suanli_protocol.lease_lookup import FoundLease
@@ -35,30 +36,34 @@ def _act(console: Console, word: str, change: str, *rest: Any) -> None:
             receipt: TxReceipt = getattr(escrow, change)(signer, *_terms(lease), *rest)
             return receipt
 
-        receipt = act(client, found, change, send)
-        _tell(console, client, found, change, receipt.transaction)
+        _tell(console, client, change, act(client, found, change, send))
 
 
-def _tell(console: Console, client: Client, found: FoundLease, change: str, transaction: bytes) -> None:
-    from suanli_protocol.lease_lookup import find_lease
-
-    now = find_lease(client.network.escrow, "0x" + found.id.hex())
-    paid = now.history.paid
+def _tell(console: Console, client: Client, change: str, acted: Acted) -> None:
+    history, lease = acted.now.history, "0x" + acted.now.id.hex()
     if console.json:
         facts: dict[str, Any] = {
-            "lease": "0x" + found.id.hex(),
+            "lease": lease,
             "change": change,
-            "state": now.history.state,
-            "paid": str(paid),
-            "transaction": "0x" + transaction.hex(),
+            "state": history.state,
+            "paid": str(history.paid),
+            "transaction": "0x" + acted.transaction.hex() if acted.transaction else None,
         }
         console.dump(facts)
         return
-    token = client.network.escrow.token
+    from suanli.lease_actions import ways
     from suanli_protocol.units import format_money
 
-    console.data(f"the lease is {now.history.state}; {format_money(paid, token.decimals)} {token.symbol} were paid")
-    console.next("suanli audit lease 0x" + found.id.hex())
+    token = client.network.escrow.token
+    paid, claimed = (
+        f"{format_money(amount, token.decimals)} {token.symbol}" for amount in (history.paid, history.progress.claimed)
+    )
+    words = f"the lease is {history.state}; {paid} were paid"
+    if history.closed_by is None and history.progress.claimed:
+        words += f", {claimed} are claimed"
+    console.data(words if acted.transaction else f"others were faster: {words}")
+    open_ways = [] if acted.transaction else [way for way in ways(client, acted.now) if way != "settle"]
+    console.next(*(f"suanli {way} {lease}" for way in open_ways), f"suanli audit lease {lease}")
 
 
 @click.command()
@@ -128,11 +133,12 @@ def settle(console: Console, lease: str) -> None:
         record = lease_actions.record_of(client, lease)
         if record is None:
             raise NotFoundError(f"{lease} is no job of this machine", hint="suanli ps -a")
-        found = lease_actions.find(client, lease)
-        both = lease_actions.settlement(record, found)
-        signer = client.signer
-        receipt = lease_actions.act(client, found, "settle", lambda escrow, _: escrow.settle(signer, [both]))
-        _tell(console, client, found, "settle", receipt.transaction)
+        found, signer = lease_actions.find(client, lease), client.signer
+
+        def send(escrow: Escrow, lease: FoundLease) -> TxReceipt:
+            return escrow.settle(signer, [lease_actions.settlement(record, lease)])
+
+        _tell(console, client, "settle", lease_actions.act(client, found, "settle", send))
 
 
 @click.command()
