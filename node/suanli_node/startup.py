@@ -128,7 +128,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
             )  # fmt: skip
 
         desk = LeaseDesk(state, capacity, services)
-        closer = Closer(desk.services, ledger, lambda _: desk.wanted.set())
+        closer = Closer(desk.services, ledger, desk.look_at)
 
         def upkeep() -> None:
             keep_up(settings, state, desk)

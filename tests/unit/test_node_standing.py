@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suanli_node.leases.standing import Place, Standing, block_at, stand
+from suanli_node.leases.standing import STEP_BLOCKS, Place, Standing, block_before, stand
 from suanli_node.leases.verification import Assignment, read_assignment
 from suanli_protocol.escrow import CLOSED, UNUSED
 from suanli_protocol.events import Settled
@@ -57,15 +57,19 @@ def test_a_closed_seat_is_closed_with_or_without_its_event() -> None:
     assert standing(opened, reopenable).place is Place.UNKNOWN
 
 
-def test_the_first_block_of_a_time_is_found() -> None:
-    times = [0, 5, 5, 9, 12, 12, 30]
+def test_a_block_before_a_time_is_found_in_steps_that_double() -> None:
+    asked: list[int] = []
 
     class Blocks:
-        """Blocks with times."""
+        """One block in each two seconds."""
 
         def block(self, number: int) -> object:
             """One."""
-            return type("Block", (), {"timestamp": times[number]})
+            asked.append(number)
+            return type("Block", (), {"timestamp": number // 2})
 
-    found = [block_at(Blocks(), at, len(times) - 1) for at in (0, 5, 6, 12, 30)]  # type: ignore[arg-type]
-    assert found == [0, 1, 3, 4, 6]
+    assert block_before(Blocks(), 490, 1000) == 1000 - STEP_BLOCKS  # type: ignore[arg-type]
+    assert asked == [936]
+    assert block_before(Blocks(), 468, 1000) == 1000 - 3 * STEP_BLOCKS  # type: ignore[arg-type]
+    assert block_before(Blocks(), 0, 1000) == 0  # type: ignore[arg-type]
+    assert block_before(Blocks(), 5, 40) == 0  # type: ignore[arg-type]

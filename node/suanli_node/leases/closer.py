@@ -28,6 +28,12 @@ def poll_s(window: int) -> float:
     return min(60.0, max(1.0, window / 30))
 
 
+def first_look(run: LeaseRun) -> float:
+    """When a lease is looked at first: its consumer has a while to sign, unless it is to be given back."""
+    record = run.record
+    return 0.0 if record.never_begun else record.signed_at + poll_s(run.assignment.clauses.window)
+
+
 class Closer:
     """Looks at leases whose receipt is signed, and does what is due. One thread."""
 
@@ -43,7 +49,7 @@ class Closer:
                 continue
             try:
                 now = self._ledger.now() if now is None else now
-                if now >= self._next.get(run.record.view.id, (0.0, 0.0))[0]:
+                if now >= self._next.get(run.record.view.id, (first_look(run), 0.0))[0]:
                     self._look(run, now)
             except SuanliError as error:
                 self._put_off(run, now or 0, error)

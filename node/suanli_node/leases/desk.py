@@ -49,6 +49,7 @@ class LeaseDesk:
         self._lock = threading.Lock()
         self._runs: dict[str, LeaseRun] = {}  # by lease id
         self._taking: set[str] = set()
+        self._rung: set[str] = set()  # leases about to be taken for which the relay holds something already
         self._halted = threading.Event()
         self._takers = Background(TAKERS, "taker")
         self._crowded = False  # a lease was put off for want of room
@@ -76,12 +77,16 @@ class LeaseDesk:
         match event.kind:
             case "lease.opened" if run is None:
                 self._submit(event.lease)
-            case "lease.delivered" if run is not None:
-                run.ring()
+            case "lease.delivered":
+                self._ring(event.lease)
             case "lease.countersigned" if run is not None:
-                self.hurry.set()
+                self._takers.submit(partial(self._countersigned, run, event))
             case kind if kind in CHANGES and run is not None:
-                self._takers.submit(partial(self._quietly, self._compare, run))
+                self.look_at(run)
+
+    def look_at(self, run: LeaseRun) -> None:
+        """Compare one lease with the chain soon."""
+        self._takers.submit(partial(self._quietly, self._compare, run))
 
     def reconcile(self) -> None:
         """Compare everything: what is known here with the chain, the market's list, and what the executor runs.
@@ -116,6 +121,24 @@ class LeaseDesk:
         for run in self.runs():
             run.halt()
 
+    # News
+
+    def _ring(self, lease: str) -> None:
+        """The relay holds something new for a lease, which may just be about to be taken."""
+        with self._lock:
+            run = self._runs.get(lease)
+            if run is None and lease in self._taking:
+                self._rung.add(lease)
+        if run is not None:
+            run.ring()
+
+    def _countersigned(self, run: LeaseRun, event: wire.Event) -> None:
+        """The event brings the consumer's signature; if what it brings is none, the relay is asked."""
+        try:
+            run.countersigned(str(event.data.get("signature", "")))
+        except SuanliError:
+            self.hurry.set()
+
     # Taking
 
     def _submit(self, lease: str, view: wire.LeaseView | None = None) -> None:
@@ -126,10 +149,11 @@ class LeaseDesk:
         self._takers.submit(partial(self._take, lease, view))
 
     def _take(self, lease: str, view: wire.LeaseView | None) -> None:
+        is_news = view is None  # its consumer has just learnt of it too
         try:
             if view is None:
                 view = self._services.relay_of(lease).lease(wire.from_hex(lease, size=32, name="lease"))
-            self._accept(lease, view)
+            self._accept(lease, view, is_news=is_news)
         except SuanliError as error:
             log.warning("lease %s is not taken: %s", lease, error.detail)
         except Exception:
@@ -137,8 +161,9 @@ class LeaseDesk:
         finally:
             with self._lock:
                 self._taking.discard(lease)
+                self._rung.discard(lease)
 
-    def _accept(self, lease: str, view: wire.LeaseView) -> None:
+    def _accept(self, lease: str, view: wire.LeaseView, *, is_news: bool) -> None:
         assignment = self._read(view)
         if view.id != lease:
             raise NotFoundError(f"the market answered with lease {view.id}")
@@ -146,7 +171,7 @@ class LeaseDesk:
         record, folder = LeaseRecord(view), LeaseFolder(self._state.leases / view.id[2:])
         former = self._taken_back(assignment)
         if former is None:
-            self._begin(record, assignment, folder, is_new=True)
+            self._begin(record, assignment, folder, is_new=True, is_news=is_news)
         else:
             self._follow(former, record, assignment, folder)
         log.info("lease %s taken: number %d", lease, view.number)
@@ -192,8 +217,16 @@ class LeaseDesk:
                 self._halted.wait(pause)
         return check_on_chain(assignment, self._services.read_seat)
 
-    def _begin(self, record: LeaseRecord, assignment: Assignment, folder: LeaseFolder, *, is_new: bool = False) -> None:
-        run = LeaseRun(record, assignment, folder, self._services)
+    def _begin(
+        self,
+        record: LeaseRecord,
+        assignment: Assignment,
+        folder: LeaseFolder,
+        *,
+        is_new: bool = False,
+        is_news: bool = False,
+    ) -> None:
+        run = LeaseRun(record, assignment, folder, self._services, awaits_bell=is_news)
         with self._lock:
             if self._halted.is_set():
                 return
@@ -202,6 +235,8 @@ class LeaseDesk:
                 folder.save(record)
                 faults.reach("node.lease.recorded")
             self._runs[record.view.id] = run
+            if record.view.id in self._rung:
+                run.ring()
             run.start()  # before anybody can find it standing still
 
     def _resume(self, stalled: LeaseRun) -> None:

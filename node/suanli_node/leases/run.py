@@ -17,7 +17,7 @@ from suanli_node.engine.runs import RunSpec, RunStatus, write_json
 from suanli_node.leases.closing import margin_s
 from suanli_node.leases.delivery import deliver
 from suanli_node.leases.ending import Ending
-from suanli_node.leases.intake import Intake, RunRefusedError, check_window
+from suanli_node.leases.intake import LOOK_S, Intake, RunRefusedError, check_window
 from suanli_node.leases.log_shipping import LogShipper, Part, ReadLog
 from suanli_node.leases.receipts import Outcome, evidence_of, final_phase, sign_receipt
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, present
@@ -47,7 +47,17 @@ log = logging.getLogger(__name__)
 class LeaseRun:
     """One lease, worked on by its own thread from `start` until its receipt is posted or it is closed."""
 
-    def __init__(self, record: LeaseRecord, assignment: Assignment, folder: LeaseFolder, services: Services) -> None:
+    def __init__(
+        self,
+        record: LeaseRecord,
+        assignment: Assignment,
+        folder: LeaseFolder,
+        services: Services,
+        *,
+        awaits_bell: bool = False,
+    ) -> None:
+        """`awaits_bell`: the relay will ring when it holds the job, which it can hardly do yet."""
+        self._awaits_bell = awaits_bell
         self.record, self.assignment, self.folder = record, assignment, folder
         self._services, self._relay = services, services.relay_of(record.view.id)
         self._halt, self._stopped, self._bell = threading.Event(), threading.Event(), threading.Event()
@@ -180,6 +190,8 @@ class LeaseRun:
         key = services.signer.encryption_key
         intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check)
         try:
+            if self._awaits_bell:
+                self._bell.wait(LOOK_S)
             job = self.record.job = intake.job(begun + JOB_WAIT_S)
         finally:
             self.record.consumer_key = intake.consumer_key
