@@ -20,7 +20,7 @@ from suanli_protocol.signing import verify
 from support.builders import a_need
 from support.node import Consumer
 
-SMALL = a_need(cpu_milli=500, memory_mib=128, disk_mib=64).pack()
+SMALL = a_need(cpu_milli=250, memory_mib=128, disk_mib=64).pack()
 THREADS = 6
 COMMAND = ("/bin/sh", "-c", "true")
 
