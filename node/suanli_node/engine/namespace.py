@@ -87,6 +87,8 @@ def enter(state: StateFolder, mask: list[Path]) -> None:
         _mount("--bind", str(source), str(target))
     _mount("-t", "tmpfs", "-o", f"size={_SHARED_MEMORY_BYTES},mode=1777,nosuid,nodev", "tmpfs", "/dev/shm")  # noqa: S108 (ours alone)
     for path in mask:
+        if path.is_relative_to("/run"):
+            continue  # gone with what the machine has there, such as a service manager's credentials
         if path.is_dir():
             _mount("-t", "tmpfs", "-o", "size=4k,mode=0,ro", "tmpfs", str(path))
         else:
