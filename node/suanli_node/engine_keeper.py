@@ -16,6 +16,7 @@ from suanli_node.engine.devices import Devices
 from suanli_node.engine.executor import Executor, HostCapacity
 from suanli_node.engine.namespace import StateFolder as EngineFolder
 from suanli_node.engine.runs import write_json
+from suanli_node.retry import pauses
 from suanli_node.sandbox.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
 from suanli_node.supply.accelerators import shared_devices
@@ -24,7 +25,7 @@ from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import ExecutionError, SuanliError, TimedOutError
 from suanli_protocol.units import MILLI
 
-TRIES, PAUSE_S = 4, 1.0
+PATIENCE_S = 150.0  # for an engine that dies while it is brought up
 log = logging.getLogger(__name__)
 
 
@@ -51,15 +52,18 @@ class Engine:
 def bring_up_engine(settings: Settings, state: StateFolder, inventory: Inventory) -> Engine:
     """The engine of the state folder, started if none lives.
 
-    ConfigurationError if its sandbox does not hold; ExecutionError or TimedOutError if it died TRIES times.
+    ConfigurationError if its sandbox does not hold; ExecutionError or TimedOutError if it died for PATIENCE_S seconds.
     """
-    for _ in range(TRIES - 1):
+    deadline = time.monotonic() + PATIENCE_S
+    for pause in pauses():
         try:
             return _bring_up(settings, state, inventory)
         except (ExecutionError, TimedOutError) as error:
+            if time.monotonic() + pause > deadline:
+                raise
             log.warning("the engine is brought up once more: %s", error.detail)
-        time.sleep(PAUSE_S)
-    return _bring_up(settings, state, inventory)
+        time.sleep(pause)
+    raise AssertionError("pauses never end")
 
 
 def keep_engine(settings: Settings, state: StateFolder, inventory: Inventory, executor: Executor) -> None:
