@@ -1,7 +1,8 @@
 """Admission: one thread takes what has queued up, checks it, and commits it as one group with one signed head.
 
-No timer is needed: while one group is written, the next one gathers. Every write is answered by its entry of the log;
-the same paper again gets the same answer.
+While one group is written, the next one gathers; when many come at once, a moment more is given to those on their way,
+so that they share the price of a commit. Every write is answered by its entry of the log; the same paper again gets the
+same answer.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from suanli_protocol.lease import Account, Refusal
 from suanli_protocol.log import EntryKind, ReasonCode
 
 GROUP_MAX = 500
+GATHERED_MIN = 48  # a group of so many pays for its commit
+GATHER_S = 0.001  # for more to come; given only after a group of more than one, and again while more come
 QUEUE_MAX = 10_000
 
 log = logging.getLogger(__name__)
@@ -84,7 +87,7 @@ class Admission:
         self._refusals = Refusals()
         self._papers = papers
         self._tip: Tip | None = None  # None: to be read from the tables
-        self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
 
     def start(self) -> None:
@@ -105,26 +108,35 @@ class Admission:
 
         `sender` is the network address that it came from: what is refused counts against it.
         """
+        if self._queue.qsize() >= QUEUE_MAX:
+            raise QueueFullError(f"{QUEUE_MAX} writes are waiting", hint="try again in a second")
         loop = asyncio.get_running_loop()
         job = _Job(submission, sender, loop.create_future(), loop)
-        try:
-            self._queue.put_nowait(job)
-        except queue.Full:
-            raise QueueFullError(f"{QUEUE_MAX} writes are waiting", hint="try again in a second") from None
+        self._queue.put(job)
         return await job.future
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            jobs, ended = [first], False
-            while len(jobs) < GROUP_MAX and not self._queue.empty():
-                following = self._queue.get()
-                if following is None:
-                    ended = True
+        ended, crowded = False, False
+        while not ended and (first := self._queue.get()) is not None:
+            jobs = [first]
+            ended = self._take(jobs)
+            while crowded and not ended and len(jobs) < GATHERED_MIN:
+                had = len(jobs)
+                time.sleep(GATHER_S)
+                ended = self._take(jobs)
+                if len(jobs) == had:
                     break
-                jobs.append(following)
             self._process(jobs)
-            if ended:
-                return
+            crowded = len(jobs) > 1
+
+    def _take(self, jobs: list[_Job]) -> bool:
+        """Adds what has queued up; whether that is the end."""
+        while len(jobs) < GROUP_MAX and not self._queue.empty():
+            following = self._queue.get()
+            if following is None:
+                return True
+            jobs.append(following)
+        return False
 
     def _process(self, jobs: list[_Job]) -> None:
         try:
