@@ -1,8 +1,4 @@
-"""Acting on a lease by oneself: what may be done now, and doing it, with nothing but the chain and a key.
-
-A lease may move while a call is on its way: the market settles it, the provider claims. The escrow then refuses the
-call, and what was wanted is looked at again, on the lease as it is now.
-"""
+"""Acting on a lease by oneself: what may be done now, and doing it, with nothing but the chain and a key."""
 
 from __future__ import annotations
 
@@ -12,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from suanli.jobs.store import resolve
+from suanli.lease_change import change_lease
 from suanli_protocol import wire
-from suanli_protocol.errors import ChainError, ChainRevertedError, ConfigurationError, NotFoundError
+from suanli_protocol.errors import ChainError, ConfigurationError, NotFoundError
 from suanli_protocol.escrow import Escrow, Settlement, TxReceipt
-from suanli_protocol.events import SettlementRefused
 from suanli_protocol.lease import acts_for, dispute_until, finalize_from, reclaim_from, resolve_until
 from suanli_protocol.lease_lookup import FoundLease, find_lease
 from suanli_protocol.messages import Receipt
+from suanli_protocol.signing import Signer
 from suanli_protocol.units import format_duration
 from suanli_protocol.ways_out import Who, allowed
 
@@ -32,9 +29,9 @@ _WHO = {
     Who.PROVIDER: "the provider",
     Who.ARBITER: "the lease's arbiter",
 }
-TRIES = 5  # of a call that meets another state of the lease each time
 _OVER = frozenset({"settled", "released", "finalized", "resolved", "reclaimed"})
-_REACHED = {  # states in which nothing is left of what a change was wanted for
+_DONE = {"settle": frozenset({"settled"})}  # asked for once more, by who did not know
+_REACHED = {  # where nothing is left to do for a change that was on its way
     "stop": _OVER | {"stopped", "claimed", "disputed"},
     "dispute": _OVER - {"finalized"} | {"disputed"},
 }
@@ -85,36 +82,29 @@ def act(client: Client, found: FoundLease, change: str, send: Send) -> Acted:
 
     NotAllowedError names what the escrow takes instead, and from when.
     """
-    escrow = client.network.escrow
-    if change == "settle" and found.history.state == "settled":
-        return Acted(found, b"")
-    for _ in range(TRIES):
-        check(client, found, change)
-        transaction, refusal = _try(escrow, found, send)
-        now = find_lease(escrow, "0x" + found.id.hex())
-        if refusal is None:
-            return Acted(now, transaction)
-        if now.history == found.history:
-            raise refusal
-        if now.history.state in _REACHED.get(change, _OVER):
-            return Acted(now, b"")
-        found = now
-    raise ChainError(
-        f"the lease moved {TRIES} times while {change} was on its way", hint="try again", code="lease_moves"
+    escrow, lease = client.network.escrow, "0x" + found.id.hex()
+
+    def wants(now: FoundLease) -> bool:
+        if now.history.state in (_REACHED.get(change, _OVER) if now is not found else _DONE.get(change, ())):
+            return False
+        check(client, now, change)
+        return True
+
+    now, mined = change_lease(
+        escrow, found, read=lambda: find_lease(escrow, lease), wants=wants, send=lambda at: send(escrow, at)
     )
+    return Acted(now, mined.transaction if mined is not None else b"")
 
 
-def _try(escrow: Escrow, found: FoundLease, send: Send) -> tuple[bytes, ChainError | None]:
-    """The transaction, and why the escrow refused if it did; a settlement is left out without a revert."""
-    try:
-        mined = send(escrow, found)
-    except ChainRevertedError as error:
-        return b"", error
-    for event in escrow.events_of(mined):
-        if isinstance(event, SettlementRefused) and event.lease_id == found.id:
-            reason = event.refusal.name.lower().replace("_", " ")
-            return mined.transaction, ChainError(f"the escrow left the receipt out: {reason}", code="refused")
-    return mined.transaction, None
+def on_terms(change: str, signer: Signer, *rest: object) -> Send:
+    """The escrow's function of that name, called with the lease's terms and progress, then its own arguments."""
+
+    def send(escrow: Escrow, found: FoundLease) -> TxReceipt:
+        state = found.state
+        receipt: TxReceipt = getattr(escrow, change)(signer, state.lease, state.clauses, state.progress, *rest)
+        return receipt
+
+    return send
 
 
 def check(client: Client, found: FoundLease, change: str) -> None:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from suanli.client import Client
 from suanli.jobs.store import Store
-from suanli.session.progress import Change, Silent
+from suanli.session.agreement import read_agreement
+from suanli.session.handover import cancel
+from suanli.session.session import Session
 from suanli_protocol import wire
-from suanli_protocol.errors import ChainError, ChainUnavailableError, UnreachableError
-from suanli_protocol.lease import seat_key
+from suanli_protocol.errors import ChainError, ChainUnavailableError, MarketError, UnreachableError
+from suanli_protocol.escrow import Escrow, Settlement
+from suanli_protocol.lease import Kind, Progress, seat_key
+from suanli_protocol.lease_history import read_history
+from suanli_protocol.messages import Receipt
 from support.builders import CREDIT, a_bid
+from support.consumer_desk import Told, a_desk, a_network, an_open_lease
 from support.devnet import Anvil
 from support.market import Party, World, a_world
 from support.records import a_record
 
 NOWHERE = "http://127.0.0.1:9"
 CLOSED = bytes(31) + b"\x01"
-
-
-class Told(Silent):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.kinds: list[str] = []
-
-    def changed(self, record: object, change: Change) -> None:
-        self.kinds.append(change.kind)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +93,131 @@ def test_a_seat_of_another_chain_is_left_alone(world: World, party: Party, tmp_p
         with pytest.raises(ChainError) as caught:
             handle.cancel(on_chain=True)
         assert caught.value.code == "chain_reset"
+
+
+# A lease that comes, or moves, while the job is taken back
+
+
+def a_leased_client(world: World, home: Path) -> tuple[Client, wire.LeaseView]:
+    """A client whose market is gone, and whose job counts as queued although its lease was opened meanwhile."""
+    view, record, signer = an_open_lease(world)
+    record.lease = ""
+    store = Store(home)
+    store.save(record)
+    return Client(market=NOWHERE, chain=world.url, escrow=world.escrow.address, signer=signer, store=store), view
+
+
+def test_a_lease_that_was_opened_meanwhile_is_stopped(world: World, tmp_path: Path) -> None:
+    client, view = a_leased_client(world, tmp_path)
+    told = Told()
+    with client:
+        record = client.jobs()[0].cancel(watcher=told)
+    assert (record.phase, record.lease) == ("leased", view.id)
+    assert told.kinds == ["stopped"]
+    assert read_history(world.escrow, wire.from_hex(view.id), 0, world.chain.block().number).state == "stopped"
+
+
+def test_a_lease_that_is_opened_between_the_look_and_the_call_is_stopped(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, view = a_leased_client(world, tmp_path)
+    sees, blind = Escrow.seat, [True]
+
+    def late(escrow: Escrow, key: bytes, **named: Any) -> bytes:
+        return bytes(32) if blind and blind.pop() else sees(escrow, key, **named)
+
+    monkeypatch.setattr(Escrow, "seat", late)
+    with client:
+        record = client.jobs()[0].cancel()
+    assert (record.phase, record.lease) == ("leased", view.id)
+
+
+def test_a_seat_that_waits_for_another_attempt_is_closed(world: World, tmp_path: Path) -> None:
+    provider = world.party()
+    view, record, signer = an_open_lease(world, provider=provider, attempts=2)
+    agreement = read_agreement(view, world.escrow.domain, signer.address)
+    world.escrow.release(provider.signer, agreement.lease, agreement.clauses, Progress())
+    record.lease = ""
+    store = Store(tmp_path)
+    store.save(record)
+    with Client(market=NOWHERE, chain=world.url, escrow=world.escrow.address, signer=signer, store=store) as client:
+        assert client.jobs()[0].cancel().phase == "cancelled"
+    assert world.escrow.seat(agreement.lease.seat_key) == CLOSED
+
+
+class Relay:
+    """A market that tells one lease, and of nothing that happened to it since."""
+
+    def __init__(self, view: wire.LeaseView) -> None:
+        self._view = view
+
+    def lease(self, _: bytes) -> wire.LeaseView:
+        return self._view
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "kind", "text"),
+    [
+        ("settle", "notice", "it was settled"),
+        ("claim", "notice", "the provider has claimed 0.00"),
+        ("interim", "stopped", "nothing later is billable"),
+        ("release", "notice", "it was released"),
+    ],
+)
+def test_a_lease_that_moves_while_its_job_is_cancelled_ends_well(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str, kind: str, text: str
+) -> None:
+    provider, told, stops = world.party(), Told(), Escrow.stop
+    view, record, signer = an_open_lease(world, provider=provider)
+    agreement = read_agreement(view, world.escrow.domain, signer.address)
+    terms, evidence = (agreement.lease, agreement.clauses, Progress()), b"\x05" * 32
+
+    def settle(amount: int, kind: int) -> None:
+        paper = Receipt(agreement.id, amount, kind, evidence)
+        signatures = [key.sign(world.escrow.domain, paper) for key in (provider.signer, signer)]
+        world.escrow.settle(
+            provider.signer, [Settlement(agreement.lease, Progress(), amount, kind, evidence, *signatures)]
+        )
+
+    happens: list[Callable[[], object]] = [
+        {
+            "settle": lambda: settle(3, Kind.DONE),
+            "interim": lambda: settle(1, Kind.INTERIM),
+            "claim": lambda: world.escrow.claim(provider.signer, *terms, 1, Kind.DONE, evidence),
+            "release": lambda: world.escrow.release(provider.signer, *terms),
+        }[meanwhile]
+    ]
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        if happens:
+            happens.pop()()
+        return stops(*arguments, **named)
+
+    monkeypatch.setattr(Escrow, "stop", late)
+    cancel(a_desk(world, record, signer, tmp_path, market=Relay(view), watcher=told))
+    assert told.kinds == [kind]
+    assert text in told.changes[0].text
+
+
+class Matching(Relay):
+    """A market that has matched the bid, and whose lease comes at the second look."""
+
+    def __init__(self, view: wire.LeaseView) -> None:
+        super().__init__(view)
+        self._looks = 0
+
+    def bid(self, _: bytes) -> wire.BidView:
+        self._looks += 1
+        lease = self._view.id if self._looks > 1 else None
+        return wire.BidView.model_construct(state="matched", lease=lease, rejections=[], reason="")
+
+    def withdraw_bid(self, _: bytes) -> None:
+        raise MarketError("the bid is matched already and cannot be withdrawn", code="too_late")
+
+
+def test_a_bid_that_is_matched_while_it_is_taken_back_has_its_lease_stopped(world: World, tmp_path: Path) -> None:
+    view, record, signer = an_open_lease(world)
+    record.lease, told = "", Told()
+    session = Session(a_network(world, Matching(view)), Store(tmp_path), record, signer, watcher=told)
+    assert session.cancel().lease == view.id
+    assert told.kinds == ["stopped"]

@@ -16,13 +16,12 @@ from suanli.session.agreement import (
     check_terms,
     is_closed,
     is_within,
-    progress_of,
     read_agreement,
 )
 from suanli_protocol import wire
 from suanli_protocol.documents import documents_digest, hex32
 from suanli_protocol.errors import IntegrityError, ProtocolError, SignatureError, SuanliError
-from suanli_protocol.lease import CLOSED_WORD, Phase, Progress, ask_up, lease_id, reopenable_word, terms
+from suanli_protocol.lease import CLOSED_WORD, Progress, ask_up, lease_id, reopenable_word, terms
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Signer
 from support import builders
@@ -171,16 +170,6 @@ def test_only_the_chains_word_opens_a_lease() -> None:
     assert is_closed(agreement, lambda _: released)
     assert is_closed(agreement, lambda _: paid, 1000)
     assert not is_closed(agreement, lambda _: paid, 999)
-
-
-def test_the_progress_is_proven_by_the_word() -> None:
-    opened = an_opened_lease()
-    agreement = read(opened.view)
-    stopped = Progress(clock=builders.NOW + 5, phase=Phase.STOPPED, flags=1)
-    assert progress_of(agreement, lambda _: opened.word(), Progress()) == Progress()
-    assert progress_of(agreement, lambda _: opened.word(stopped), stopped) == stopped
-    with pytest.raises(IntegrityError):
-        progress_of(agreement, lambda _: opened.word(stopped), replace(stopped, clock=builders.NOW + 6))
 
 
 @pytest.mark.parametrize(

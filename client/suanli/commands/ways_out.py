@@ -13,30 +13,19 @@ if TYPE_CHECKING:
     from suanli.client import Client
     from suanli.lease_actions import Acted
     from suanli_protocol.escrow import Escrow, TxReceipt
-    from suanli_protocol.lease import Clauses, Lease, Progress
     from suanli_protocol.lease_lookup import FoundLease
 
 LEASE = click.argument("lease", metavar="LEASE")
 
 
-def _terms(found: FoundLease) -> tuple[Lease, Clauses, Progress]:
-    return found.state.lease, found.state.clauses, found.state.progress
-
-
 def _act(console: Console, word: str, change: str, *rest: Any) -> None:
     """Finds the lease, makes the change, says what the lease is now."""
-    from suanli.lease_actions import act, find
+    from suanli.lease_actions import act, find, on_terms
 
     with open_client(console) as client:
         client.prepare_key()
-        found = find(client, word)
-        signer = client.signer
-
-        def send(escrow: Escrow, lease: FoundLease) -> TxReceipt:
-            receipt: TxReceipt = getattr(escrow, change)(signer, *_terms(lease), *rest)
-            return receipt
-
-        _tell(console, client, change, act(client, found, change, send))
+        acted = act(client, find(client, word), change, on_terms(change, client.signer, *rest))
+        _tell(console, client, change, acted)
 
 
 def _tell(console: Console, client: Client, change: str, acted: Acted) -> None:

@@ -161,14 +161,3 @@ def check_on_chain(agreement: Agreement, read_seat: ReadSeat) -> None:
 def is_closed(agreement: Agreement, read_seat: ReadSeat, paid: int = 0) -> bool:
     """Whether the escrow has ended the lease: its seat is closed, or reopenable after this was `paid` in all."""
     return has_ended(agreement.lease, read_seat(agreement.lease.seat_key), (0, paid))
-
-
-def progress_of(agreement: Agreement, read_seat: ReadSeat, stated: Progress) -> Progress:
-    """The progress of the open lease, as somebody states it and the escrow's word proves it; IntegrityError if not."""
-    word = read_seat(agreement.lease.seat_key)
-    for progress in (Progress(), stated):
-        if word == seat_word(agreement.id, progress):
-            return progress
-    raise IntegrityError(
-        "chain: the escrow's word is that of another state of this lease", hint="ask again in a moment"
-    )

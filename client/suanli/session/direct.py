@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from suanli.jobs.record import Record
-from suanli.session.agreement import Agreement, is_closed, progress_of
+from suanli.lease_change import change_lease
+from suanli.session.agreement import Agreement
 from suanli.session.desk import Desk
-from suanli.session.handover import stated_progress
+from suanli.session.standing import standing
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, IntegrityError
-from suanli_protocol.escrow import UNUSED, Fill, Opening, Settlement
+from suanli_protocol.escrow import UNUSED, Fill, Opening, Settlement, TxReceipt
 from suanli_protocol.events import Opened, Refused
 from suanli_protocol.lease import seat_key
+from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.reasons import Phase
 
@@ -84,10 +86,15 @@ def _taken(desk: Desk, opened: Opened, number: int) -> wire.TakenLease:
 def settle(desk: Desk, agreement: Agreement) -> None:
     """Pays the receipt that both sides signed, unless the other side has done it already."""
     record = desk.record
-    if is_closed(agreement, desk.escrow.seat):
-        return
     receipt = wire.paper_from_json(Receipt, record.receipt)
-    progress = progress_of(agreement, desk.escrow.seat, stated_progress(desk.market.lease(agreement.id)))
     signatures = (wire.from_hex(record.receipt_signature, size=64), wire.from_hex(record.countersignature, size=64))
-    settlement = Settlement(agreement.lease, progress, receipt.amount, receipt.kind, receipt.evidence, *signatures)
-    desk.escrow.settle(desk.signer, [settlement])
+    opened_in = desk.market.lease(agreement.id).block
+
+    def look() -> LeaseHistory:
+        return standing(desk, agreement, opened_in)
+
+    def send(found: LeaseHistory) -> TxReceipt:
+        paid = Settlement(agreement.lease, found.progress, receipt.amount, receipt.kind, receipt.evidence, *signatures)
+        return desk.escrow.settle(desk.signer, [paid])
+
+    change_lease(desk.escrow, look(), read=look, wants=lambda found: found.closed_by is None, send=send)

@@ -7,10 +7,11 @@ from suanli.session import agreement as agreements
 from suanli.session import transfer
 from suanli.session.agreement import Agreement
 from suanli.session.desk import Desk
+from suanli.session.standing import stop
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError, SuanliError
-from suanli_protocol.lease import Progress, lease_seconds
+from suanli_protocol.lease import lease_seconds
 from suanli_protocol.messages import Bid
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.units import format_bytes
@@ -33,24 +34,24 @@ def agree(desk: Desk, view: wire.LeaseView) -> tuple[Agreement, bool]:
         agreements.check_terms(agreement)
     except IntegrityError as breach:
         if view.state == "open" and not desk.record.delivered:
-            _veto(desk, agreement, breach)
+            _veto(desk, agreement, view.block, breach)
             raise
         return agreement, False
     return agreement, True
 
 
-def _veto(desk: Desk, agreement: Agreement, breach: IntegrityError) -> None:
+def _veto(desk: Desk, agreement: Agreement, opened_in: int, breach: IntegrityError) -> None:
     """Stops a lease that breaks the consumer's conditions: nothing was sent, nothing is billable."""
     desk.tell("notice", f"refused before anything was sent: {breach.detail}")
     try:
-        progress = agreements.progress_of(agreement, desk.escrow.seat, Progress())
-        desk.escrow.stop(desk.signer, agreement.lease, agreement.clauses, progress)
+        history = stop(desk, agreement, opened_in)
     except SuanliError as error:
         breach.hint = f"the lease could not be stopped either: {error.detail}"
         return
     desk.save(detail=breach.detail)
+    now = "was stopped" if history.state == "stopped" else f"is {history.state}"
     breach.hint = (
-        f"the lease was stopped on the chain; `suanli wait {desk.record.short}` brings the deposit back.\n"
+        f"the lease {now} on the chain; `suanli wait {desk.record.short}` brings the deposit back.\n"
         "The job's folder holds the proof against the market"
     )
 
@@ -125,12 +126,7 @@ def hand_over(desk: Desk, agreement: Agreement) -> None:
 def cancel(desk: Desk) -> None:
     """Stops the lease on the chain by its own word, not the market's."""
     view = desk.market.lease(wire.from_hex(desk.record.lease))
-    agreement = agreements.read_agreement(view, desk.domain, desk.signer.address)
-    if view.state != "open":
-        return
-    progress = agreements.progress_of(agreement, desk.escrow.seat, stated_progress(view))
-    desk.escrow.stop(desk.signer, agreement.lease, agreement.clauses, progress)
-    desk.tell("stopped", "the lease is stopped on the chain: nothing later is billable")
+    stop(desk, agreements.read_agreement(view, desk.domain, desk.signer.address), view.block)
 
 
 def withdraw(desk: Desk) -> None:
@@ -138,11 +134,6 @@ def withdraw(desk: Desk) -> None:
     if desk.record.phase == "queued":
         desk.market.withdraw_bid(wire.from_hex(desk.record.bid_hash))
     end_unleased(desk, Phase.CANCELLED, Reason.STOPPED, "the bid was taken back before there was a lease")
-
-
-def stated_progress(view: wire.LeaseView) -> Progress:
-    """The lease's progress in the relay's word, to be proven by the escrow's."""
-    return Progress.unpack(int(view.progress))
 
 
 def begin_again(desk: Desk, why: str) -> None:

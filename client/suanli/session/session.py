@@ -37,6 +37,7 @@ QUEUE_GRACE_S = 30  # between a bid's end and the market's word for it
 CHAIN_GRACE_S = 60  # for the own endpoint to see what the market has seen
 COLLECT_S = 900  # for outputs to come back after the lease's end
 SETTLE_S = 180
+MATCHED_S = 30  # from the match to the lease, or back into the queue
 OPEN_STATES = ("open", "stopped", "claimed", "disputed")
 SIGNED_IN = OPEN_STATES[:3]
 _RANK = (Phase.QUEUED, Phase.LEASED, Phase.STARTING, Phase.RUNNING, Phase.SUCCEEDED)
@@ -175,13 +176,29 @@ class Session:
 
     def cancel(self) -> Record:
         """Takes the bid back while it is queued, else stops the lease on the chain."""
+        ends = time.monotonic() + MATCHED_S
+        while not self._take_back():
+            if time.monotonic() > ends:
+                raise TimedOutError(
+                    f"{self.record.short} is matched, and its lease does not come", hint="cancel it again in a moment"
+                )
+            time.sleep(SPECTATE_S)
+        return self.record
+
+    def _take_back(self) -> bool:
+        """False while the bid is matched already and its lease is not there yet."""
         if self.record.phase == "queued":
             self._look_for_lease()
         if self.record.lease:
             handover.cancel(self._desk)
         elif not self.record.is_over:
-            handover.withdraw(self._desk)
-        return self.record
+            try:
+                handover.withdraw(self._desk)
+            except MarketError as error:
+                if error.code != "too_late":
+                    raise
+                return False
+        return True
 
     def _try_step(self) -> SuanliError | None:
         """One step; an error that may pass is told once and returned."""

@@ -1,4 +1,4 @@
-"""A queued bid taken back on the chain itself: its seat is closed, so that no market can open it any more."""
+"""A job taken back on the chain itself: its bid's seat is closed, or the lease that was opened there stopped."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from suanli.jobs.record import Record
 from suanli.session.progress import Change, Watcher
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainRevertedError, IntegrityError
-from suanli_protocol.lease import seat_key
+from suanli_protocol.events import Opened
+from suanli_protocol.lease import Previous, fee_down, seat_key
 from suanli_protocol.pinning import check_escrow_code
 from suanli_protocol.reasons import Phase, Reason
 
 if TYPE_CHECKING:
     from suanli.client import Client
+    from suanli_protocol.lease_lookup import FoundLease
 
 UNUSED = bytes(32)
 CLOSED = bytes(31) + b"\x01"
@@ -22,7 +24,7 @@ CLOSED = bytes(31) + b"\x01"
 def close_seat(client: Client, record: Record, watcher: Watcher) -> Record:
     """Closes the seat of a job that has no lease, by the consumer's own endpoint; the market is not asked.
 
-    ChainRevertedError if a lease was opened there meanwhile, ChainUnavailableError if the chain cannot be reached.
+    A lease that was opened there meanwhile is stopped. ChainUnavailableError if the chain cannot be reached.
     """
     network, signer = client.network, client.signer
     if network.escrow.address.lower() != record.escrow.lower():
@@ -30,13 +32,52 @@ def close_seat(client: Client, record: Record, watcher: Watcher) -> Record:
     network.check_genesis(record.genesis)
     check_escrow_code(network.chain, network.escrow.address)
     seat, transaction = wire.from_hex(record.id, size=32), ""
-    word = network.escrow.seat(seat_key(seat, signer.address, 0))
+    key = seat_key(seat, signer.address, 0)
+    word = network.escrow.seat(key)
     if word == UNUSED:
-        transaction = wire.to_hex(network.escrow.cancel(signer, signer.address, seat).transaction)
-    elif word != CLOSED:
-        raise ChainRevertedError("SeatTaken", hint=f"a lease was opened: suanli wait {record.short}, then cancel again")
+        try:
+            transaction = wire.to_hex(network.escrow.cancel(signer, signer.address, seat).transaction)
+        except ChainRevertedError:
+            word = network.escrow.seat(key)
+            if word == UNUSED:
+                raise
+    if word not in (UNUSED, CLOSED):
+        return _stop(client, record, watcher)
+    return _cancelled(client, record, watcher, transaction)
+
+
+def _cancelled(client: Client, record: Record, watcher: Watcher, transaction: str) -> Record:
     detail = "the seat is closed on the chain: no market can open it any more"
     record.phase, record.reason, record.detail = Phase.CANCELLED.value, Reason.STOPPED.value, detail
     client.store.save(record)
     watcher.changed(record, Change(record.phase, detail, {"reason": record.reason, "transaction": transaction}))
+    return record
+
+
+def _close_again(client: Client, record: Record, last: FoundLease, watcher: Watcher) -> Record:
+    """Closes a seat whose last attempt ended and left it reopenable."""
+    paid = last.history.paid
+    proof = Previous(last.state.clauses, paid + fee_down(paid, last.state.lease.fee_bps)).encode()
+    signer = client.signer
+    mined = client.network.escrow.cancel(signer, signer.address, last.bid.seat, 0, proof)
+    return _cancelled(client, record, watcher, wire.to_hex(mined.transaction))
+
+
+def _stop(client: Client, record: Record, watcher: Watcher) -> Record:
+    """Stops the newest lease of the bid; it is followed to its end once the market is back."""
+    from suanli.lease_actions import act, find, on_terms
+
+    escrow, bid = client.network.escrow, wire.from_hex(record.bid_hash, size=32)
+    head = client.network.chain.block("latest").number
+    opened = [event for event in escrow.events(0, head) if isinstance(event, Opened) and event.bid_hash == bid]
+    if not opened:
+        raise IntegrityError("the seat is used, but by no lease of this bid", hint="suanli audit all")
+    found = find(client, wire.to_hex(opened[-1].lease_id))
+    if found.history.closed_by is not None:
+        return _close_again(client, record, found, watcher)
+    record.lease, record.phase = wire.to_hex(found.id), Phase.LEASED.value
+    client.store.save(record)
+    acted = act(client, found, "stop", on_terms("stop", client.signer))
+    text = f"a lease was opened meanwhile; it is {acted.now.history.state} now: nothing later is billable"
+    watcher.changed(record, Change("stopped", text, {"transaction": wire.to_hex(acted.transaction)}))
     return record

@@ -1,0 +1,62 @@
+"""How the job's lease stands on the chain, by its own events and the escrow's word, and ending its billable time."""
+
+from __future__ import annotations
+
+from suanli.lease_change import change_lease
+from suanli.session.agreement import NEVER_USED, Agreement, NotYetOnChainError
+from suanli.session.desk import Desk
+from suanli_protocol import wire
+from suanli_protocol.errors import IntegrityError
+from suanli_protocol.lease import seat_word
+from suanli_protocol.lease_history import LeaseHistory, read_history
+
+
+def standing(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
+    """What became of a lease since it was opened, in that block by the relay's word.
+
+    NotYetOnChainError if the own endpoint has not seen it, IntegrityError if events and the escrow's word disagree.
+    """
+    head = desk.network.chain.block("latest").number
+    history = read_history(desk.escrow, agreement.id, opened_in, head)
+    if history.closed_by is not None:  # a later attempt may have taken the seat: its word tells nothing any more
+        return history
+    word = desk.escrow.seat(agreement.lease.seat_key, block=head)
+    if word == NEVER_USED:
+        raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(agreement.id)}")
+    if word != seat_word(agreement.id, history.progress):
+        raise IntegrityError(
+            "chain: the escrow's word is not what the lease's events make", hint="ask another chain endpoint"
+        )
+    return history
+
+
+def stop(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
+    """Ends the billable time unless something else has; tells which, and returns how the lease stands then."""
+
+    def look() -> LeaseHistory:
+        return standing(desk, agreement, opened_in)
+
+    history, mined = change_lease(
+        desk.escrow,
+        look(),
+        read=look,
+        wants=lambda found: found.state == "open",
+        send=lambda found: desk.escrow.stop(desk.signer, agreement.lease, agreement.clauses, found.progress),
+    )
+    if mined is not None:
+        desk.tell("stopped", "the lease is stopped on the chain: nothing later is billable")
+    else:
+        desk.tell("notice", _already(desk, history))
+    return history
+
+
+def _already(desk: Desk, history: LeaseHistory) -> str:
+    match history.state:
+        case "stopped":
+            return "the lease is stopped already: nothing later is billable"
+        case "claimed":
+            return f"the provider has claimed {desk.money(history.progress.claimed)} already: nothing later is billable"
+        case "disputed":
+            return "the lease is disputed already: its arbiter decides"
+        case _:
+            return f"the lease is over already: it was {history.state}"
