@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_json
 from sqlmodel import Session, col, select
 
 from suanli_market.admission.log import Line, acknowledgements
@@ -33,9 +33,11 @@ class Past:
     def of(cls, session: Session, papers: Iterable[bytes], market: str) -> Past:
         """What the log says about the papers."""
         wanted = [wire.to_hex(paper) for paper in set(papers)]
-        rows = session.exec(select(EntryRow).where(col(EntryRow.paper).in_(wanted))).all()
-        if not rows:
+        query = select(EntryRow.seq).where(col(EntryRow.paper).in_(wanted))
+        found = session.connection().execute(query).scalars().all()  # past the ORM: nearly always there is nothing
+        if not found:
             return cls({})
+        rows = session.exec(select(EntryRow).where(col(EntryRow.seq).in_(found))).all()
         acks = acknowledgements(session, market, [row.seq for row in rows])
         return cls({(row.kind, wire.from_hex(row.paper), row.reason): acks[row.seq] for row in rows})
 
@@ -71,7 +73,7 @@ def _offer_row(paper: OfferPaper, seq: int, at: int) -> Row:
         "id": wire.to_hex(paper.id),
         "seq": seq,
         "provider": paper.party,
-        "paper": json.dumps(wire.paper_to_json(paper.paper)),
+        "paper": to_json(wire.paper_to_json(paper.paper)).decode(),
         "signature": wire.to_hex(paper.signature),
         "attributes": paper.document.decode(),
         "valid_until": paper.paper.valid_until,
@@ -86,7 +88,7 @@ def _bid_row(paper: BidPaper, seq: int, at: int, now: int) -> Row:
         "seq": seq,
         "consumer": paper.party,
         "seat": wire.to_hex(paper.paper.seat),
-        "paper": json.dumps(wire.paper_to_json(paper.paper)),
+        "paper": to_json(wire.paper_to_json(paper.paper)).decode(),
         "signature": wire.to_hex(paper.signature),
         "constraints": paper.constraints.canonical().decode(),
         "job_digest": wire.to_hex(paper.job_digest),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+from pydantic_core import from_json, to_json
 from sqlmodel import Session, col, select
 
 from suanli_market.store import insert_rows
@@ -72,7 +73,7 @@ class AdmissionLog:
             "at": at,
             "signature": wire.to_hex(signature),
         }
-        paths = [[wire.to_hex(node) for node in path] for path in merkle_paths(leaves)]
+        paths = _written(merkle_paths(leaves))
         rows = [
             {
                 "seq": entry.seq,
@@ -81,7 +82,7 @@ class AdmissionLog:
                 "reason": int(entry.reason),
                 "received_at": at,
                 "last_seq": last,
-                "path": json.dumps(path),
+                "path": to_json(path).decode(),
                 "detail": line.detail,
             }
             for entry, path, line in zip(entries, paths, lines, strict=True)
@@ -104,6 +105,12 @@ class AdmissionLog:
             for i, (entry, path) in enumerate(zip(entries, paths, strict=True))
         ]
         return Tip(last, head), acks
+
+
+def _written(paths: Sequence[Sequence[bytes]]) -> list[list[str]]:
+    """The paths as the wire has them; most of their nodes stand in many."""
+    texts = {node: wire.to_hex(node) for node in set(chain.from_iterable(paths))}
+    return [[texts[node] for node in path] for path in paths]
 
 
 def entry_json(row: EntryRow) -> wire.Json:
@@ -130,7 +137,7 @@ def acknowledgements(session: Session, market: str, seqs: Iterable[int]) -> dict
 def _acknowledgement(entry: EntryRow, head: HeadRow, market: str) -> wire.Json:
     return {
         "entry": entry_json(entry),
-        "path": json.loads(entry.path),
+        "path": from_json(entry.path),
         "index": entry.seq - head.first_seq,
         "previous": head.previous,
         **head_json(head, market),

@@ -69,6 +69,7 @@ def _placed(offer: StandingOffer, id_: int, account: Account) -> tuple[bool, tup
     return busy, keys, tops
 
 
+@lru_cache(maxsize=4096)
 def _order(name: str) -> int:
     """A number that orders names by their first letters."""
     return int.from_bytes(name.encode(errors="surrogatepass")[:8].ljust(8, b"\0"), "big")
@@ -79,7 +80,8 @@ def _tops(offer: StandingOffer, account: Account) -> tuple[int, ...]:
     window, the largest price that can be bonded.
     """
     paper = offer.offer
-    cpu, memory, accelerator, disk = (offer.capacity - account.used).values
+    free = offer.capacity - account.used if account.used != _NOTHING else offer.capacity
+    cpu, memory, accelerator, disk = free.values
     if account.counter != paper.counter:  # withdrawn on the chain: it serves nothing
         cpu = memory = accelerator = disk = -1
     core, memory_gib, accelerator_price, disk_gib = offer.prices.values
