@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from suanli_market.admission.log import head_at
 from suanli_market.admission.submissions import Withdrawal
-from suanli_market.clearing.book import View
+from suanli_market.clearing.book import Opened, View
 from suanli_market.clearing.matching import CheapestFirst, Clearing
 from suanli_market.clearing.rounds import Rounds
 from suanli_market.store import Store
@@ -133,6 +133,39 @@ def test_competing_bids_wait_for_the_round_and_others_do_not(desk: Desk, clock: 
     with desk.store.read() as session:
         (match,) = session.exec(select(MatchRow)).all()
     assert match.bid == wire.to_hex(high.id)
+
+
+def test_a_round_that_leaves_bids_waiting_opens_the_next(desk: Desk, clock: Clock) -> None:
+    """What comes free then waits for no more than the rest of that round."""
+    rounds, need = some_rounds(desk), a_need(cpu_milli=3000).pack()
+    bids = [a_bid_paper(need=need, max_rate=200_000, seat=a_seat(n)) for n in range(4)]
+    desk.submit(an_offer_paper(), *bids)
+
+    def matched() -> int:
+        rounds.step()
+        with desk.store.read() as session:
+            return len(session.exec(select(MatchRow)).all())
+
+    def comes_free() -> None:
+        (bid,) = [match.bid for match in latest_match()]
+        desk.keeper.apply([Opened(wire.from_hex(bid))])
+
+    def latest_match() -> list[MatchRow]:
+        with desk.store.read() as session:
+            return list(session.exec(select(MatchRow).order_by(col(MatchRow.id).desc()).limit(1)))
+
+    assert matched() == 0
+    clock.seconds += 0.5
+    assert matched() == 1
+    clock.seconds += 0.3
+    comes_free()
+    assert matched() == 1
+    clock.seconds += 0.2
+    assert matched() == 2
+    clock.seconds += 0.6
+    assert matched() == 2
+    comes_free()
+    assert matched() == 3
 
 
 class Meddler(CheapestFirst):

@@ -97,6 +97,15 @@ class StandingBid:
     budget: int
     leaves_at: int
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """All that decides which offers would do: bids of one kind find the same, in the same order."""
+        paper = self.bid
+        return (
+            paper.consumer, paper.arbiter, paper.needs, paper.refuses, paper.max_rate, paper.max_seconds, paper.window,
+            paper.fee_bps, self.wish, self.need, self.budget,
+        )  # fmt: skip
+
     @classmethod
     def of(
         cls, id_: bytes, seq: int, bid: Bid, wish: Wish, *, spent: int = 0, leaves_at: int | None = None

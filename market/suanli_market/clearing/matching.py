@@ -18,13 +18,14 @@ from suanli_market.clearing.conditions import (
     StandingOffer,
     Terms,
     failures,
-    feasible,
 )
 from suanli_market.clearing.entry import Entry
 from suanli_market.clearing.index import Index
 from suanli_market.clearing.overlay import Overlay
 from suanli_market.clearing.search import Hit, cheapest
 from suanli_protocol.lease import Account
+
+Kind = tuple[object, ...]  # of bids: see StandingBid.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +145,21 @@ class CheapestFirst:
 
     def clear(self, bids: Sequence[StandingBid], offers: Index, facts: Facts) -> Clearing:
         """Proposals that are feasible one after the other, and the bids that are left."""
-        found = ((bid, cheapest(bid, offers, facts)) for bid in bids)
-        hits = {bid.id: (bid, hit) for bid, hit in found if hit is not None}
-        firsts = [Proposal(bid, hit.entry.offer, hit.terms) for bid, hit in hits.values()]
+        found: dict[Kind, Hit | None] = {}
+        hits: dict[bytes, tuple[Kind, Hit]] = {}
+        firsts: list[Proposal] = []
+        for bid in bids:
+            kind = bid.kind
+            if kind not in found:
+                found[kind] = cheapest(bid, offers, facts)
+            hit = found[kind]
+            if hit is not None:
+                hits[bid.id] = kind, hit
+                firsts.append(Proposal(bid, hit.entry.offer, hit.terms))
         table = _Table(offers, facts)
         rivalry = Rivalry()
         for first in by_surplus(firsts, facts.seed):
-            table.serve(first, hits[first.bid.id][1], rivalry)
+            table.serve(first, *hits[first.bid.id], rivalry)
         return Clearing.of(bids, table.proposals, rivalry)
 
 
@@ -165,8 +174,12 @@ class _Table:
         self._seats: set[tuple[str, bytes]] = set()
         self._moved: dict[int, Entry] = {}  # entries that stand in place of the round's, by offer
         self._outdated: dict[int, Entry] = {}  # entries that flatter: their accounts have less by now
+        self._why: dict[
+            Kind, tuple[int, tuple[Condition, ...]]
+        ] = {}  # what fails at the first choice, at so many taken
+        self._unserved: set[Kind] = set()  # for whom nothing is left; nothing comes back within a clearing
 
-    def serve(self, first: Proposal, hit: Hit, rivalry: Rivalry) -> None:
+    def serve(self, first: Proposal, kind: Kind, hit: Hit, rivalry: Rivalry) -> None:
         """Gives the bid its first choice, or else the cheapest offer that is left."""
         bid = first.bid
         seat = (bid.bid.consumer, bid.bid.seat)
@@ -174,14 +187,23 @@ class _Table:
             rivalry.denied_seat(bid)
             return
         choice: Hit | None = hit
-        if not feasible(bid, first.offer, first.terms, self._now):
-            rivalry.denied(first, failures(bid, first.offer, first.terms, self._now))
-            choice = self._next(bid)
+        if why := self._failures(first, kind):
+            rivalry.denied(first, why)
+            choice = self._next(bid, kind)
         if choice is not None:
             self._take(Proposal(bid, choice.entry.offer, choice.terms), choice.entry)
             self._seats.add(seat)
 
-    def _next(self, bid: StandingBid) -> Hit | None:
+    def _failures(self, first: Proposal, kind: Kind) -> tuple[Condition, ...]:
+        taken, why = self._why.get(kind, (-1, ()))
+        if taken != len(self.proposals):
+            why = tuple(failures(first.bid, first.offer, first.terms, self._now))
+            self._why[kind] = len(self.proposals), why
+        return why
+
+    def _next(self, bid: StandingBid, kind: Kind) -> Hit | None:
+        if kind in self._unserved:
+            return None
         leave = [self._moved.get(id_, entry) for id_, entry in self._outdated.items()]
         stand = [entry.given(self._now.account(entry.offer.offer.provider)) for entry in leave]
         self._moved.update((entry.id, entry) for entry in stand)
@@ -189,6 +211,8 @@ class _Table:
         misses: list[Entry] = []
         found = cheapest(bid, self._offers, self._now, misses=misses)
         self._outdated = {entry.id: entry for entry in misses}
+        if found is None:
+            self._unserved.add(kind)
         return found
 
     def _take(self, proposal: Proposal, entry: Entry) -> None:

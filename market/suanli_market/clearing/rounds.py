@@ -1,7 +1,8 @@
 """Rounds: when the book is cleared, and what a clearing writes.
 
 Bids that compete with nobody clear at once; competing ones wait until the round has been open for its stated length,
-so that arriving some milliseconds earlier buys nothing.
+so that arriving some milliseconds earlier buys nothing. A round opens when bids begin to compete, or when the one before
+ends and leaves some of them waiting.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Rounds:
         self._decimals, self._symbol = decimals, symbol
         self._on_match = on_match
         self._open_since: float | None = None  # when bids began to compete
+        self._left_over: set[bytes] = set()  # bids that competed in the round before, in vain
         self._expiry_due = 0.0  # looking at every paper's time is not for every change
         self._judged: set[bytes] = set()  # waiting bids that a round has considered
         self._allowance = Allowance()
@@ -108,13 +110,15 @@ class Rounds:
             time.sleep(min(self._patience(), REST * took_s))
 
     def _patience(self) -> float:
+        """Until the round's time is over; if it is already, nothing can be served before something changes."""
         if self._open_since is None:
             return TICK_S
-        return max(0.0, min(TICK_S, self._open_since + self._round_s - time.monotonic()))
+        left = self._open_since + self._round_s - time.monotonic()
+        return min(TICK_S, left) if left > 0 else TICK_S
 
     def _clear(self) -> None:
         if self._keeper.idle():
-            self._open_since = None
+            self._left_over, self._open_since = set(), None
             return
         view = self._keeper.view()
         if not view.waiting:
@@ -131,16 +135,18 @@ class Rounds:
 
     def _due(self, clearing: Clearing) -> Clearing:
         """What is to be written now: bids without competition, and all once the round's time is over."""
-        if not clearing.competing:
-            self._open_since = None
-            return clearing
         now = time.monotonic()
+        if not clearing.competing:
+            if not self._left_over.intersection(clearing.unmatched):
+                self._left_over, self._open_since = set(), None
+            return clearing
         if self._open_since is None:
             self._open_since = now
-        if now - self._open_since >= self._round_s:
-            self._open_since = None
-            return clearing
-        return clearing.without(clearing.competing)
+        if now - self._open_since < self._round_s:
+            return clearing.without(clearing.competing)
+        self._left_over = set(clearing.competing.intersection(clearing.unmatched))
+        self._open_since = now if self._left_over else None
+        return clearing
 
     def _commit(self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None) -> None:
         """Writes the round; pending matches enter the book first, so that the chain's answer finds them there."""
