@@ -1,8 +1,8 @@
 """Rounds: when the book is cleared, and what a clearing writes.
 
 Bids that compete with nobody clear at once; competing ones wait until the round has been open for its stated length,
-so that arriving some milliseconds earlier buys nothing. A round opens when bids begin to compete, or when the one before
-ends and leaves some of them waiting.
+so that arriving some milliseconds earlier buys nothing. A round opens when bids begin to compete, or when the round
+before ends and leaves some of them waiting.
 """
 
 from __future__ import annotations
