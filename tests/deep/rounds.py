@@ -13,9 +13,10 @@ from deep.world import Deep
 
 STRIKE_S = 20.0  # a point that no process has come to by then is given up
 FINISH_S = 240.0
-PAUSE_S = 4.0  # between two deaths of a role, at most
+# Between two deaths of a role, at most: where agent and workers die all the time no job gets far enough for the others.
+PAUSE_S = {"client": 3.0, "market": 3.0, "node": 3.0, "agent": 20.0, "worker": 12.0}
 BLOW_S = 5.0  # between two blows to chain or engine, at most
-BLOWS = {"reorganise": 6, "anvil": 3, "engine": 1}
+BLOWS = {"reorganise": 8, "anvil": 3, "engine": 1}
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Round:
         chance, began = self.deep.chance, time.monotonic()
         roles = [role for role in POINTS if role not in self.without]
         blows = {what: weight for what, weight in BLOWS.items() if what not in self.without}
-        self.rests = {role: began + chance.uniform(0, PAUSE_S) for role in roles}
+        self.rests = {role: began + chance.uniform(0, PAUSE_S[role]) for role in roles}
         next_blow = began + chance.uniform(1, BLOW_S)
         while (now := time.monotonic()) < began + seconds and not self.deep.hopeless:
             self.deep.revive()
@@ -84,7 +85,7 @@ class Round:
         point, _ = self.armed.pop(role)
         struck = not self.deep.disarm(point)
         (self.tally.kills if struck else self.tally.missed)[point] += 1
-        self.rests[role] = time.monotonic() + self.deep.chance.uniform(0, PAUSE_S)
+        self.rests[role] = time.monotonic() + self.deep.chance.uniform(0, PAUSE_S[role])
 
     def _blow(self, what: str) -> None:
         deep, chance = self.deep, self.deep.chance

@@ -423,6 +423,14 @@ def test_selftest_holds(executor: Executor, secret: Path) -> None:
     assert held == tuple(canary.name for canary in canaries(()))
 
 
+def test_selftest_removes_what_an_earlier_one_left(executor: Executor) -> None:
+    executor.folder("canary-never-started")
+    spec = RunSpec("canary-still-runs", argv=("sleep", "30"), cpus_milli=100, memory_mib=64, disk_mib=16, seconds=40)
+    executor.start(spec)
+    selftest(executor, (), say=lambda _: None)
+    assert list(executor.state.runs.glob("canary-*")) == []
+
+
 def test_selftest_names_a_canary_that_gets_out(executor: Executor) -> None:
     with pytest.raises(ConfigurationError, match="'files'"):
         selftest(executor, (Path("/usr/bin"),), say=lambda _: None)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from suanli_node.engine.executor import Executor
 from suanli_node.engine.runs import RunSpec, RunStatus
-from suanli_protocol.errors import ConfigurationError, ExecutionError
+from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError
 from suanli_protocol.reasons import Reason
 
 TIMEOUT_S = 60
+PREFIX = "canary-"
 TRIES = 3  # of a canary whose worker dies: that says nothing about the sandbox
 
 NETWORK = """
@@ -125,6 +127,7 @@ def selftest(executor: Executor, hidden: tuple[Path, ...], *, say: Callable[[str
 
     ExecutionError if the engine loses one again and again.
     """
+    _sweep(executor)
     held = []
     for canary in canaries(hidden):
         status, output = _judged(executor, canary)
@@ -138,6 +141,16 @@ def selftest(executor: Executor, hidden: tuple[Path, ...], *, say: Callable[[str
     return tuple(held)
 
 
+def _sweep(executor: Executor) -> None:
+    """Ends and removes what a self-test that was broken off left."""
+    for path in executor.state.runs.glob(f"{PREFIX}*"):
+        with suppress(NotFoundError):  # one that was never started
+            if not executor.status(path.name).final:
+                executor.stop(path.name, Reason.STOPPED)
+                executor.wait(path.name, TIMEOUT_S)
+        executor.forget(path.name)
+
+
 def _judged(executor: Executor, canary: Canary) -> tuple[RunStatus, str]:
     """How the canary ended in a worker that lived to see it."""
     for _ in range(TRIES):
@@ -149,7 +162,7 @@ def _judged(executor: Executor, canary: Canary) -> tuple[RunStatus, str]:
 
 def _run(executor: Executor, canary: Canary) -> tuple[RunStatus, str]:
     """How one canary ended, and what it said."""
-    lease_id = f"canary-{canary.name}-{secrets.token_hex(4)}"
+    lease_id = f"{PREFIX}{canary.name}-{secrets.token_hex(4)}"
     executor.start(
         RunSpec(
             lease_id,
