@@ -14,7 +14,7 @@ PART_S = 90
 SECONDS = {  # measured on two cores with three workers; a file that is not named takes a few
     "tests/e2e/test_client_cli.py": 250,
     "tests/e2e/test_node_daemon.py": 165,
-    "tests/e2e/test_crashes.py": 90,
+    "tests/e2e/test_crashes.py": 130,
     "tests/e2e/test_node_retry.py": 70,
     "tests/e2e/market/test_market_ways_out.py": 65,
     "tests/e2e/market/test_market_life.py": 65,
