@@ -11,7 +11,8 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from suanli_protocol import errors, tls, wire
 from suanli_protocol.messages import Request
+from suanli_protocol.plain_http import PlainHttp, PlainHttpError
 from suanli_protocol.signing import Domain, Signer
 
 B = TypeVar("B", bound=BaseModel)
@@ -57,12 +59,25 @@ def signed_headers(
     return dict(zip(HEADERS, values, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    content: bytes
+
+    def json(self) -> Any:
+        """Its JSON; ValueError if it is none."""
+        return json.loads(self.content)
+
+
 class MarketClient:
     """A connection to one market; reads need no key, writes and private reads do. Thread-safe, like httpx."""
 
     def __init__(self, url: str, *, signer: Signer | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         self._signer = signer
+        self._plain = PlainHttp.of(self.url, timeout_s=REQUEST_TIMEOUT_S) if transport is None else None
         self._http = httpx.Client(
             base_url=self.url,
             timeout=REQUEST_TIMEOUT_S,
@@ -76,6 +91,8 @@ class MarketClient:
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()
+        if self._plain is not None:
+            self._plain.close()
 
     def __enter__(self) -> Self:
         return self
@@ -186,8 +203,8 @@ class MarketClient:
             chunk = data.read(CHUNK_BYTES)
             if not chunk and size:
                 raise errors.IntegrityError(f"the {slot} blob ended before its {size} bytes")
-            response = self._request("PUT", f"{base}{_query(offset=view.received)}", chunk, sign=True)
-            view = _parse(response, wire.BlobView)
+            answer = self._request("PUT", f"{base}{_query(offset=view.received)}", chunk, sign=True)
+            view = _parse(answer, wire.BlobView)
         return view
 
     def get_blob(self, lease: bytes, slot: str) -> Iterator[bytes]:
@@ -197,8 +214,7 @@ class MarketClient:
         try:
             with self._http.stream("GET", target, headers=headers) as response:
                 if response.is_error:
-                    response.read()
-                    _raise(response)
+                    self._raise(Answer(response.status_code, response.read()))
                 yield from response.iter_bytes(1024 * 1024)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
@@ -214,8 +230,7 @@ class MarketClient:
                 "GET", target, headers=self._headers("GET", target, b""), timeout=timeout
             ) as response:
                 if response.is_error:
-                    response.read()
-                    _raise(response)
+                    self._raise(Answer(response.status_code, response.read()))
                 for line in response.iter_lines():
                     if line.startswith("data:"):
                         yield wire.Event.model_validate_json(line.removeprefix("data:").strip())
@@ -247,19 +262,40 @@ class MarketClient:
             raise errors.UnusableKeyError("this call needs a key", hint="give the client a signer")
         return signed_headers(self._signer, self.domain, self.info().address, method, target, body)
 
-    def _request(self, method: str, target: str, body: bytes, *, sign: bool = False) -> httpx.Response:
+    def _request(self, method: str, target: str, body: bytes, *, sign: bool = False) -> Answer:
         headers = self._headers(method, target, body) if sign else {}
         if body:
             headers["Content-Type"] = "application/octet-stream" if method == "PUT" else "application/json"
-        try:
-            response = self._http.request(method, target, content=body, headers=headers)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        if response.is_error:
-            _raise(response)
-        return response
+        answer = self._exchange(method, target, body, headers)
+        if answer.status >= 400:
+            self._raise(answer)
+        return answer
 
-    def _unreachable(self, error: httpx.HTTPError) -> errors.UnreachableError:
+    def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
+        """Over the standard library where it does, for a third of the work."""
+        try:
+            if self._plain is not None:
+                return Answer(*self._plain.request(method, target, body, headers))
+            response = self._http.request(method, target, content=body, headers=headers)
+            return Answer(response.status_code, response.content)
+        except (httpx.HTTPError, PlainHttpError) as error:
+            raise self._unreachable(error) from error
+
+    def _raise(self, answer: Answer) -> NoReturn:
+        """The problem as the error of its code. Whether trying again may help is its own word, or the status's."""
+        retryable = answer.status in RETRY_STATUSES
+        try:
+            problem = answer.json()
+            code, detail, hint = str(problem["code"]), str(problem["detail"]), str(problem.get("hint", ""))
+            retryable = problem.get("retryable", retryable) is True
+        except (ValueError, KeyError, TypeError):
+            code, detail = "market", f"HTTP {answer.status} from {self.url}, which is not how a market answers"
+            hint = "check the market's address: `suanli doctor` shows it"
+        error = _BY_CODE.get(code, errors.MarketError)(detail, hint=hint, code=code)
+        error.retryable = retryable
+        raise error
+
+    def _unreachable(self, error: Exception) -> errors.UnreachableError:
         what = str(error) or type(error).__name__
         if type(error).__name__ == "UnsupportedProtocol":
             return errors.UnreachableError(
@@ -270,7 +306,7 @@ class MarketClient:
             hint="is it running? `suanli doctor` checks the whole way",
         )
 
-    def _send(self, method: str, target: str, body: wire.Body | None, *, sign: bool = False) -> httpx.Response:
+    def _send(self, method: str, target: str, body: wire.Body | None, *, sign: bool = False) -> Answer:
         content = json.dumps(body.to_json()).encode() if body is not None else b""
         return self._request(method, target, content, sign=sign)
 
@@ -304,23 +340,8 @@ def _validate(data: Any, kind: type[B]) -> B:
         raise errors.ProtocolError(f"the market's {kind.__name__} is malformed: {place}: {first['msg']}") from None
 
 
-def _parse(response: httpx.Response, kind: type[B]) -> B:
+def _parse(answer: Answer, kind: type[B]) -> B:
     try:
-        return _validate(response.json(), kind)
-    except json.JSONDecodeError:
-        raise errors.ProtocolError(f"the market answered {response.url.path} with no JSON") from None
-
-
-def _raise(response: httpx.Response) -> None:
-    """The problem as the error of its code. Whether trying again may help is the market's word, or the status's."""
-    retryable = response.status_code in RETRY_STATUSES
-    try:
-        problem = response.json()
-        code, detail, hint = str(problem["code"]), str(problem["detail"]), str(problem.get("hint", ""))
-        retryable = problem.get("retryable", retryable) is True
-    except (ValueError, KeyError, TypeError):
-        code, detail = "market", f"HTTP {response.status_code} from {response.url}, which is not how a market answers"
-        hint = "check the market's address: `suanli doctor` shows it"
-    error = _BY_CODE.get(code, errors.MarketError)(detail, hint=hint, code=code)
-    error.retryable = retryable
-    raise error
+        return _validate(answer.json(), kind)
+    except (ValueError, RecursionError):
+        raise errors.ProtocolError(f"the market's {kind.__name__} is no JSON") from None

@@ -1,4 +1,4 @@
-"""POSTs to one plain http:// address over kept connections: a third of the work of a whole HTTP client."""
+"""Requests to one plain http:// address over kept connections: a third of the work of a whole HTTP client."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class PlainHttp:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
+        self._base = parts.path.rstrip("/")
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._timeout_s = timeout_s
         self._kept: deque[_Kept] = deque()
@@ -45,10 +46,17 @@ class PlainHttp:
             self._kept.pop().connection.close()
 
     def post_json(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer; PlainHttpError if there is none."""
+        """Status and body of the answer of the address itself; PlainHttpError if there is none."""
+        return self._request("POST", self._target, body, {"Content-Type": "application/json"})
+
+    def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """The same of what lies below the address at `target` (path and query, in ASCII)."""
+        return self._request(method, self._base + target, body, headers)
+
+    def _request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         connection = self._connection()
         try:
-            connection.request("POST", self._target, body, {"Content-Type": "application/json"})
+            connection.request(method, target, body or None, headers)
             with connection.getresponse() as answer:
                 found = answer.status, answer.read()
         except (OSError, HTTPException) as error:
