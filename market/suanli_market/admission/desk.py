@@ -22,7 +22,6 @@ from suanli_market.admission.log import AdmissionLog, Line, Tip, tip_of
 from suanli_market.admission.papers import BidPaper, OfferPaper
 from suanli_market.admission.refusals import Refusals, TooManyRefusedError
 from suanli_market.admission.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
-from suanli_market.buckets import Buckets
 from suanli_market.clearing.book import Change, Entered
 from suanli_market.clearing.conditions import StandingBid, StandingOffer
 from suanli_market.clearing.keeper import Keeper
@@ -31,12 +30,13 @@ from suanli_market.events import now_ms
 from suanli_market.store import Store
 from suanli_market.tables import BidRow
 from suanli_protocol import faults, wire
+from suanli_protocol.buckets import Buckets
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.lease import Account, Refusal
 from suanli_protocol.log import EntryKind, ReasonCode
 
 GROUP_MAX = 500
-GATHERED_MIN = 48  # a group of so many pays for its commit
+GATHERED_MIN = 64  # a group of so many pays for its commit
 GATHER_S = 0.001  # for more to come; given only after a group of more than one, and again while more come
 QUEUE_MAX = 10_000
 
