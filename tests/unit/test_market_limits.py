@@ -19,17 +19,18 @@ from starlette.responses import Response
 from suanli_market.api import limits, problems
 from suanli_market.api.auth import Signer
 from suanli_market.api.events import HeldStream
-from suanli_market.api.limits import LimitsMiddleware, Places, RequestLimits, Room
+from suanli_market.api.limits import LimitsMiddleware, Places, RequestLimits
 from suanli_market.api.requests import RequestsMiddleware
-from suanli_market.buckets import Buckets
 from suanli_market.figures import COUNTERS
 from suanli_market.metrics import Counters
-from suanli_protocol import bodies, signing
+from suanli_protocol import bodies, room, signing
 from suanli_protocol.bodies import DEPTH_MAX
+from suanli_protocol.buckets import Buckets
 from suanli_protocol.connections import Connection
 from suanli_protocol.gate import Gate
 from suanli_protocol.market_client import signed_headers
 from suanli_protocol.problems import LimitError
+from suanli_protocol.room import SMALL_BYTES, Room
 from support.builders import a_domain, consumer, market, provider
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.9"}
@@ -212,26 +213,30 @@ def test_streams_at_once_are_counted_by_key_and_in_all(http: httpx.Client) -> No
 
 
 def test_bodies_in_flight_wait_for_room_and_then_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BODY_WAIT_S", 0.05)
+    monkeypatch.setattr(room, "BODY_WAIT_S", 0.05)
+
+    unit = SMALL_BYTES + 1
 
     async def run() -> None:
-        room = Room(in_all=10, each=6)
-        async with room.hold("a", 6):
-            async with room.hold("b", 4):
+        held = Room(in_all=10 * unit, each=6 * unit)
+        async with held.hold("a", 6 * unit):
+            async with held.hold("b", 4 * unit):
                 with pytest.raises(LimitError):
-                    async with room.hold("c", 1):
+                    async with held.hold("c", unit):
                         pass
-            with pytest.raises(LimitError):
-                async with room.hold("a", 1):
+                async with held.hold("c", SMALL_BYTES):
                     pass
-            monkeypatch.setattr(limits, "BODY_WAIT_S", 10.0)
-            waiting = asyncio.create_task(_held(room))
+            with pytest.raises(LimitError):
+                async with held.hold("a", unit):
+                    pass
+            monkeypatch.setattr(room, "BODY_WAIT_S", 10.0)
+            waiting = asyncio.create_task(_held(held))
             await asyncio.sleep(0.01)
             assert not waiting.done()
         assert await waiting
 
-    async def _held(room: Room) -> bool:
-        async with room.hold("a", 5):
+    async def _held(held: Room) -> bool:
+        async with held.hold("a", 5 * unit):
             return True
 
     asyncio.run(run())

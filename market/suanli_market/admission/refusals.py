@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suanli_market.buckets import HOLDERS_MAX, Buckets, network
+from suanli_protocol.buckets import HOLDERS_MAX, Buckets, network
 from suanli_protocol.errors import SuanliError
 
 BURST = 200

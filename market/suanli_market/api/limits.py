@@ -7,27 +7,25 @@ to the market from this machine itself is not counted by address. All maxima are
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from suanli_market.buckets import Buckets, is_this_machine, network
 from suanli_market.metrics import Counters
 from suanli_protocol.bodies import CHUNK_BYTES_MAX, JSON_BYTES_MAX, Body, announced
+from suanli_protocol.buckets import Buckets, is_this_machine, network
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.problems import LimitError, problem
+from suanli_protocol.room import Room
 
 LOG_BYTES_MAX = 8 * 1024 * 1024
 BODIES_BYTES_MAX = 128 * 1024 * 1024  # held at once, in all: uploads in flight
 BODIES_BYTES_PER_ADDRESS = 32 * 1024 * 1024
-BODY_WAIT_S = 10.0  # for room among them
-SMALL_BYTES = 16 * 1024  # bodies up to here are not counted: connections are limited already
 STREAMS_MAX = 1_500
 STREAMS_PER_KEY = 256
 BURST_S = 8  # a sender who was silent may send what these seconds give, at once
@@ -70,38 +68,6 @@ class Places:
         """How many are held."""
         with self._lock:
             return self._held.total()
-
-
-class Room:
-    """Bytes of bodies that are held at once; of one event loop. Who finds none waits."""
-
-    def __init__(self, in_all: int = BODIES_BYTES_MAX, each: int = BODIES_BYTES_PER_ADDRESS) -> None:
-        self._in_all, self._each = in_all, each
-        self._held: Counter[str] = Counter()
-        self._changed = asyncio.Condition()
-
-    @asynccontextmanager
-    async def hold(self, address: str, size: int) -> AsyncIterator[None]:
-        """Room for `size` bytes; LimitError if there is none for BODY_WAIT_S."""
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._fits(address, size)), BODY_WAIT_S)
-            except TimeoutError:
-                raise LimitError(
-                    "too many uploads are in flight", hint="send fewer at once, or try again", limit="bodies"
-                ) from None
-            self._held[address] += size
-        try:
-            yield
-        finally:
-            async with self._changed:
-                self._held[address] -= size
-                if self._held[address] <= 0:
-                    del self._held[address]
-                self._changed.notify_all()
-
-    def _fits(self, address: str, size: int) -> bool:
-        return self._held[address] + size <= self._each and self._held.total() + size <= self._in_all
 
 
 @dataclass(slots=True)
@@ -150,7 +116,7 @@ class LimitsMiddleware:
 
     def __init__(self, app: ASGIApp, limits: RequestLimits, halted: Callable[[], SuanliError | None]) -> None:
         self._app, self._limits, self._halted = app, limits, halted
-        self._room = Room()
+        self._room = Room(BODIES_BYTES_MAX, BODIES_BYTES_PER_ADDRESS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -174,8 +140,5 @@ class LimitsMiddleware:
         limit = body_limit(scope["method"], scope["path"])
         size = announced(scope["headers"], limit)
         body = Body(receive, limit, size, is_json=scope["method"] != "PUT")
-        if size <= SMALL_BYTES:
-            await self._app(scope, body, send)
-            return
         async with self._room.hold(network(address), size):
             await self._app(scope, body, send)
