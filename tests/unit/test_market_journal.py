@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 from sqlmodel import Session, select
 
+from suanli_market.admission.submissions import Withdrawal
 from suanli_market.chain import journal
 from suanli_market.chain.projection import Projection, Stretch
+from suanli_market.clearing.book import Change, Entered
 from suanli_market.store import Store
 from suanli_market.tables import (
     BidRow,
     ChainChangeRow,
     ChainStepRow,
+    EventRow,
     LeaseRow,
     LogChunkRow,
     MatchRow,
@@ -74,8 +77,15 @@ class Story:
             offer = wire.to_hex(self.offer.id)
             session.add(MatchRow(round=1, position=n, bid=bid.id, offer=offer, rate=str(RATE), transaction=1))
 
-    def step(self, *events: Any) -> None:
-        """One block; events are given without their place."""
+    def withdraw(self, n: int) -> None:
+        """The consumer takes its bid off the book."""
+        desk = Desk(self.store)
+        outcomes = desk.submit(Withdrawal("bid", self.bids[n].id, consumer().address))
+        desk.admission.stop()
+        assert isinstance(outcomes[0], dict), outcomes
+
+    def step(self, *events: Any) -> list[Change]:
+        """One block; events are given without their place. What it changes in the book."""
         self.block += 1
         with self.store.write() as session:
             with journal.recorded(session, self.block):
@@ -83,6 +93,7 @@ class Story:
                 step = Projection().apply(session, Stretch(events, times, frozenset({OURS})), self.opened)
             journal.add_step(session, self.block, hex(self.block), step.opened)
         self.opened = step.opened
+        return step.changes
 
     def at(self) -> tuple[int, bytes, bytes, int]:
         """Where the next events stand."""
@@ -298,6 +309,24 @@ def test_a_withdrawn_bid_stays_withdrawn(store: Store) -> None:
     assert story.state(0)[0] == "withdrawn"
     with store.read() as session:
         assert session.exec(select(MatchRow)).one().state == "released"
+
+
+def test_a_bid_that_was_withdrawn_between_two_attempts_stays_so_when_the_retry_comes_again(store: Store) -> None:
+    story = Story(store, bids=1)
+    story.step(story.opening(0))
+    released = Released(*story.at(), story.lease(0), 0, 0)
+    story.step(released)
+    story.withdraw(0)
+    withdrawn = dump(store)
+    assert story.state(0) == ("withdrawn", 2)
+    story.undo(1)
+    assert story.state(0) == ("leased", 1), "its lease goes on"
+    changes = story.step(released)
+    assert dump(store) == withdrawn
+    assert not [change for change in changes if isinstance(change, Entered)], "it does not enter the book"
+    with store.read() as session:
+        told = list(session.exec(select(EventRow.kind).where(EventRow.kind == "bid.retried")))
+    assert len(told) == 1
 
 
 def test_the_proof_of_the_attempt_is_undone_with_it(store: Store) -> None:

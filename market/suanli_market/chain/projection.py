@@ -18,12 +18,12 @@ from suanli_market.admission.papers import bid_of, offer_of, standing_bid
 from suanli_market.clearing.book import Change, Entered, Left, Opened, Returned
 from suanli_market.events import note
 from suanli_market.leasing.leases import OPEN_STATES, terms_of
-from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
+from suanli_market.tables import BidRow, EntryRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import events as chain_events
 from suanli_protocol import wire
 from suanli_protocol.documents import Constraints
 from suanli_protocol.lease import Kind, Previous, Refusal, fee_down, lease_id, terms
-from suanli_protocol.log import ReasonCode
+from suanli_protocol.log import EntryKind, ReasonCode
 from suanli_protocol.reasons import Phase, Reason
 
 SETTLE_TRIES_MAX = 5
@@ -283,6 +283,9 @@ class Projection:
         bid.attempt, bid.queued_at = previous.next_attempt, at
         bid.spent, bid.previous = str(previous.total), previous.encode().hex()
         session.add(bid)
+        if _is_withdrawn(session, bid):
+            bid.state = "withdrawn"
+            return
         step.changes.append(Entered(standing_bid(bid)))
         note(session, [bid.consumer], "bid.retried", bid=bid.id, data={"attempt": bid.attempt, "after": row.id})
 
@@ -365,6 +368,12 @@ def _leave(session: Session, bid: BidRow, code: int, changes: list[Change]) -> N
 def _tell(session: Session, row: LeaseRow, kind: str, data: wire.Json) -> None:
     if row.bid is not None:
         note(session, [row.consumer, row.provider], kind, lease=row.id, bid=row.bid, data=data)
+
+
+def _is_withdrawn(session: Session, bid: BidRow) -> bool:
+    """Whether its consumer took it off the book: the log says so, also when a reorganisation undid what came before."""
+    query = select(EntryRow.seq).where(EntryRow.paper == bid.id, EntryRow.kind == EntryKind.WITHDRAW)
+    return session.exec(query).first() is not None
 
 
 def _fee_bps(session: Session, row: LeaseRow) -> int:
