@@ -14,6 +14,7 @@ from suanli.audit import audit_all, audit_lease
 from suanli.audit.calls import read_call
 from suanli.audit.facts import CancelCall, ClaimCall, DisputeCall, FinalizeCall, ReclaimCall, ResolveCall
 from suanli.audit.history import read_history, read_snapshot
+from suanli.audit.life import LeaseLife
 from suanli.audit.replay import replay
 from suanli.audit.view import lines
 from suanli.cli import cli
@@ -143,6 +144,29 @@ def test_each_lease_by_itself_exits_with_0(lives: LeaseLives, capsys: pytest.Cap
         assert status in shown
         assert end in shown
         assert ("arbiter_is_party" in shown) == (number == 7)
+
+
+def test_a_job_is_audited_with_all_of_its_attempts(lives: LeaseLives, capsys: pytest.CaptureFixture[str]) -> None:
+    """One lease was given back, a later one is the next attempt at its seat."""
+    where = ("--chain", lives.chain.url, "--escrow", lives.escrow.address)
+    everything = audit_all(lives.chain.url, lives.escrow.address).leases
+    again = next(found.lease for found in everything if isinstance(found.lease, LeaseLife) and found.lease.previous)
+    assert again.previous is not None
+    seat, numbers = "0x" + again.bid.seat.hex(), (again.previous.number, again.number)
+    assert exit_status(cli, ["audit", "job", seat[:14], *where, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(lease["number"], lease["attempt"], lease["status"]) for lease in found["leases"]] == [
+        (numbers[0], 1, "released"),
+        (numbers[1], 2, "settled"),
+        (11, 3, "open"),
+    ]
+    assert found["leases"][1]["spentBefore"] == "0"
+    assert exit_status(cli, ["audit", "job", seat, *where]) == 0
+    shown = capsys.readouterr().out
+    assert "3 leases match" in shown
+    assert "attempts at its seat follow each other" in shown
+    assert exit_status(cli, ["audit", "job", "0x77", *where]) == 102
+    assert exit_status(cli, ["audit", "job", "nobody", *where]) == 2
 
 
 def test_a_claim_stands_on_its_evidence(lives: LeaseLives, kept: Path) -> None:

@@ -56,5 +56,18 @@ def test_a_job_whose_node_dies_ends_on_another(anvil: Anvil, tmp_path: Path) -> 
         before = client.lease(bytes.fromhex(lost.id[2:]))
         assert (before.state, before.paid) == ("reclaimed", "0")
         bond = bond_down(price_up(int(before.rate), SECONDS), before.offer["bondBps"])
+        both = {before.number: (before.id, "reclaimed", "0"), view.number: (view.id, "settled", view.paid)}
+        for number, (lease, status, paid) in both.items():
+            audited = person("audit", "lease", lease, "--json")
+            assert audited.status == 0, audited.out + audited.err
+            (found,) = json.loads(audited.out)["leases"]
+            assert (found["number"], found["status"], found["toProvider"]) == (number, status, paid)
+        audited = person("audit", "job", ended["job"], "--json")
+        assert audited.status == 0, audited.out + audited.err
+        leases = json.loads(audited.out)["leases"]
+        assert [(lease["number"], lease["attempt"], lease["previous"]) for lease in leases] == [
+            (before.number, 1, None),
+            (view.number, 2, before.number),
+        ]
         free = world.escrow.account(view.bid["consumer"]).free
         assert free == 5_000_000 - int(view.paid) - int(view.fee) + bond

@@ -12,7 +12,7 @@ import pytest
 from suanli.audit.books import Books
 from suanli.audit.facts import History, Snapshot, TermsCall
 from suanli.audit.replay import replay
-from suanli.audit.report import report_all, report_lease
+from suanli.audit.report import report_all, report_some
 from suanli.audit.view import lines
 from suanli_protocol.events import Opened
 from suanli_protocol.lease import Status, lease_id
@@ -53,7 +53,7 @@ def test_every_life_that_the_escrow_took_passes(ledger: Ledger) -> None:
         assert life.previous is None or life.previous.following is life
         assert life.state.clauses.attempt == (life.previous.state.clauses.attempt + 1 if life.previous else 1)
         assert life.state.is_open or life.split.total == life.state.lease.deposit + life.state.lease.bond
-        report = report_lease(history, books, life, {})
+        report = report_some(history, books, [life], {})
         assert report.ok
         assert json.loads(json.dumps(report.leases[0].to_json()))["status"] == life.status
         assert any(life.id.hex() in line for line in lines(report))

@@ -23,6 +23,7 @@ SECONDS = {  # measured on two cores with three workers; a file that is not name
     "tests/e2e/test_hostile_jobs.py": 40,
     "tests/e2e/test_audit.py": 35,
     "tests/contract/test_bytecode.py": 33,
+    "tests/e2e/test_market_dies.py": 30,
     "tests/e2e/test_hardhat_node.py": 25,
     "tests/e2e/test_accelerators.py": 25,
     "tests/e2e/test_behind_proxy.py": 24,

@@ -26,7 +26,7 @@ from suanli.audit.facts import (
     addresses_of,
 )
 from suanli.audit.replay import replay
-from suanli.audit.report import find_lease, report_all, report_lease
+from suanli.audit.report import find_lease, report_all, report_some
 from suanli.audit.view import lines
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import NotFoundError, UsageError
@@ -345,8 +345,8 @@ def test_what_has_no_papers_is_not_passed() -> None:
     books = replay(history, snapshot_of(history))
     assert set(found(books)) == {"papers_missing"}
     assert [lease.number for lease in books.leases] == [1, 2]
-    assert report_lease(history, books, books.leases[0], {}).ok
-    second = report_lease(history, books, books.leases[1], {})
+    assert report_some(history, books, [books.leases[0]], {}).ok
+    second = report_some(history, books, [books.leases[1]], {})
     assert not second.ok
     assert second.leases[0].status == "unread"
     assert any("papers_missing" in line for line in lines(second))

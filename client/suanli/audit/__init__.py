@@ -14,7 +14,7 @@ from suanli.audit.evidence import check_documents
 from suanli.audit.facts import History
 from suanli.audit.history import read_history, read_snapshot
 from suanli.audit.replay import replay
-from suanli.audit.report import AuditReport, find_lease, report_all, report_lease
+from suanli.audit.report import AuditReport, find_attempts, find_lease, report_all, report_some
 from suanli_protocol.chain import Chain
 
 
@@ -22,8 +22,16 @@ def audit_lease(chain_url: str, escrow: str, which: str, documents: Path | None 
     """Audits one lease, by number or prefix of its id. Errors: unknown lease, unreachable chain, no escrow there."""
     history, books = _read(chain_url, escrow)
     lease = find_lease(books, which)
-    unchecked = _check_documents(books, _folders(documents), only=lease.id)
-    return report_lease(history, books, lease, unchecked)
+    unchecked = _check_documents(books, _folders(documents), {lease.id})
+    return report_some(history, books, [lease], unchecked)
+
+
+def audit_job(chain_url: str, escrow: str, job: str, documents: Path | None = None) -> AuditReport:
+    """Audits every attempt of one job, by a prefix of its id. Errors as `audit_lease`'s."""
+    history, books = _read(chain_url, escrow)
+    leases = find_attempts(books, job)
+    unchecked = _check_documents(books, _folders(documents), {lease.id for lease in leases})
+    return report_some(history, books, leases, unchecked)
 
 
 def audit_all(chain_url: str, escrow: str, documents: Path | None = None) -> AuditReport:
@@ -43,6 +51,6 @@ def _folders(documents: Path | None) -> list[Folder]:
     return read_folders(documents) if documents is not None else []
 
 
-def _check_documents(books: Books, folders: list[Folder], *, only: bytes | None = None) -> dict[bytes, list[str]]:
-    lives = [life for life in books.lives if only in (None, life.id)]
+def _check_documents(books: Books, folders: list[Folder], only: set[bytes] | None = None) -> dict[bytes, list[str]]:
+    lives = [life for life in books.lives if only is None or life.id in only]
     return {life.id: check_documents(books, life, folders) for life in lives}

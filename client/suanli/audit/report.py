@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,12 +188,14 @@ def report_all(history: History, books: Books, unchecked: dict[bytes, list[str]]
     return AuditReport(history, leases, tuple(books.checks.made), tuple(_flat(leases)))
 
 
-def report_lease(
-    history: History, books: Books, lease: LeaseLife | UnreadLease, unchecked: dict[bytes, list[str]]
+def report_some(
+    history: History, books: Books, leases: Sequence[LeaseLife | UnreadLease], unchecked: dict[bytes, list[str]]
 ) -> AuditReport:
-    """One lease: what is about it, about its transactions, about the accounts of its parties, about all the money."""
-    report = _lease_report(books, lease, unchecked)
-    return AuditReport(history, (report,), report.checks, report.unchecked)
+    """Some leases: what is about them, about their transactions, about their parties' accounts, about all the money."""
+    reports = tuple(_lease_report(books, lease, unchecked) for lease in leases)
+    checks = dict.fromkeys(check for report in reports for check in report.checks)
+    notes = reports[0].unchecked if len(reports) == 1 else tuple(_flat(reports))
+    return AuditReport(history, reports, tuple(checks), notes)
 
 
 def _lease_report(books: Books, lease: LeaseLife | UnreadLease, unchecked: dict[bytes, list[str]]) -> LeaseReport:
@@ -237,9 +239,7 @@ def find_lease(books: Books, which: str) -> LeaseLife | UnreadLease:
         if 1 <= number <= len(books.leases):
             return books.leases[number - 1]
         raise _unknown(which, len(books.leases))
-    prefix = which.lower()
-    if not prefix.startswith("0x") or len(prefix) < 3 or set(prefix[2:]) - set("0123456789abcdef"):
-        raise UsageError(f"{which!r} is no lease", hint="give its number, or 0x and the beginning of its id")
+    prefix = _prefix(which, "lease")
     found = [lease for lease in books.leases if hex32(lease.id).startswith(prefix)]
     if len(found) > 1:
         listed = "\n".join(f"{lease.number}  {hex32(lease.id)}" for lease in found[:10])
@@ -247,6 +247,25 @@ def find_lease(books: Books, which: str) -> LeaseLife | UnreadLease:
     if not found:
         raise _unknown(which, len(books.leases))
     return found[0]
+
+
+def find_attempts(books: Books, seat: str) -> list[LeaseLife]:
+    """All leases of one job, by 0x and the beginning of its seat (the job's id); UsageError if it means several."""
+    prefix = _prefix(seat, "job")
+    found = [lease for lease in books.lives if hex32(lease.bid.seat).startswith(prefix)]
+    if not found:
+        raise NotFoundError(f"no lease of this escrow is of a job {seat}", hint="`suanli audit all` lists all leases")
+    if len(jobs := dict.fromkeys(hex32(lease.bid.seat) for lease in found)) > 1:
+        raise UsageError(f"{seat!r} means {len(jobs)} jobs:\n" + "\n".join([*jobs][:10]), hint="give more of the id")
+    return found
+
+
+def _prefix(text: str, what: str) -> str:
+    prefix = text.lower()
+    if not prefix.startswith("0x") or len(prefix) < 3 or set(prefix[2:]) - set("0123456789abcdef"):
+        also = "its number, or " if what == "lease" else "its name, or "
+        raise UsageError(f"{text!r} is no {what}", hint=f"give {also}0x and the beginning of its id")
+    return prefix
 
 
 def _unknown(which: str, count: int) -> NotFoundError:

@@ -59,6 +59,29 @@ def lease(console: Console, which: str, chain: str | None, escrow: str | None, d
     _tell(console, audit_lease(url, address, which, _documents(documents)))
 
 
+@audit.command(name="job")
+@click.argument("word", metavar="JOB")
+@_place_options
+@click.pass_obj
+def job_(console: Console, word: str, chain: str | None, escrow: str | None, documents: Path | None) -> None:
+    """Every attempt of one job, by its name, or by 0x and the beginning of its id."""
+    from suanli.audit import audit_job
+
+    url, address = _place(chain, escrow)
+    _tell(console, audit_job(url, address, _id_of(word), _documents(documents)))
+
+
+def _id_of(word: str) -> str:
+    """The id of a job that this machine knows; else the word, which may be another's id."""
+    from suanli.jobs.store import Store, resolve
+    from suanli_protocol.errors import NotFoundError
+
+    try:
+        return resolve(word, Store().all()).id
+    except NotFoundError:
+        return word
+
+
 @audit.command(name="all")
 @_place_options
 @click.pass_obj
