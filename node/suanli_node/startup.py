@@ -132,6 +132,8 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
 
         def upkeep() -> None:
             keep_up(settings, state, desk)
+            if counter is not None:
+                counter.trim({run.record.view.id for run in desk.runs()}, state.endings)
             acquaintance.check_clocks()
 
         with MarketClient(settings.market, signer=signer) as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -16,16 +17,17 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from suanli_node.direct.desk import DirectDesk, Streams
+from suanli_node.direct.limits import RatedGate
 from suanli_protocol import wire
 from suanli_protocol.bodies import CHUNK_BYTES_MAX, JSON_BYTES_MAX, Body, announced, whole
 from suanli_protocol.errors import ProtocolError, SuanliError
-from suanli_protocol.gate import Gate
 from suanli_protocol.problems import LimitError, misfit, problem
 
 WAIT_MAX_S = 20
 LOOK_S = 0.25
 PING_S = 10.0
 STREAMS_MAX = 64
+STREAMS_PER_KEY = 8
 log = logging.getLogger(__name__)
 B = TypeVar("B", bound=wire.Body)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -35,9 +37,9 @@ Offers = Callable[[], list[wire.OfferView]]
 class DirectApi:
     """The routes over one desk."""
 
-    def __init__(self, desk: DirectDesk, gate: Gate, streams: Streams, offers: Offers) -> None:
+    def __init__(self, desk: DirectDesk, gate: RatedGate, streams: Streams, offers: Offers) -> None:
         self._desk, self._gate, self._streams, self._offers = desk, gate, streams, offers
-        self._open_streams = 0
+        self._open_streams: Counter[str] = Counter()
 
     def app(self) -> Starlette:
         """The application."""
@@ -138,18 +140,18 @@ class DirectApi:
     async def events(self, request: Request) -> Response:
         """The signer's events, server-sent."""
         consumer, _ = await self._signed(request, 0)
-        if self._open_streams >= STREAMS_MAX:
+        if self._open_streams[consumer] >= STREAMS_PER_KEY or self._open_streams.total() >= STREAMS_MAX:
             raise LimitError("this node serves no more event streams at once", hint="try again later", limit="streams")
         stream = self._stream(consumer, number(request, "after", 0))
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def _stream(self, consumer: str, after: int) -> AsyncIterator[str]:
-        self._open_streams += 1
+        self._open_streams[consumer] += 1
         silent_s = 0.0
         try:
             yield ": welcome\n\n"
             while True:
-                leases = {view.id for view in await run_in_threadpool(self._desk.leases, consumer)}
+                leases = set(self._desk.ids(consumer))
                 for event in self._streams.after(leases, after, 0):
                     after, silent_s = event.seq, 0.0
                     yield f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
@@ -159,7 +161,7 @@ class DirectApi:
                     silent_s = 0.0
                     yield ": ping\n\n"
         finally:
-            self._open_streams -= 1
+            self._open_streams -= Counter({consumer: 1})
 
     async def _signed(self, request: Request, limit: int) -> tuple[str, bytes]:
         """Who signed the request, and its body of at most `limit` bytes."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
 
 from suanli_node.direct.api import DirectApi
 from suanli_node.direct.desk import DirectDesk, Streams
+from suanli_node.direct.limits import LimitedApp, RatedGate
 from suanli_node.direct.offers import DirectOffers
 from suanli_node.direct.relay import DirectRelay
 from suanli_node.direct.server import DirectServer, bind, url_of
@@ -34,7 +35,8 @@ class Counter:
         self._name, self._identity, self._signer, self._escrow = name, identity, signer, escrow
         self._least_window = least_window
         self._streams = Streams()
-        self.relay = DirectRelay(Shelf(path), self._info, signer, identity.domain, self._history, self._streams.tell)
+        self._shelf = Shelf(path)
+        self.relay = DirectRelay(self._shelf, self._info, signer, identity.domain, self._history, self._streams.tell)
         self._server: DirectServer | None = None
 
     def open(
@@ -62,8 +64,8 @@ class Counter:
             valid_s=valid_s,
         )
         desk = DirectDesk(self.relay, self._seat, opened)
-        api = DirectApi(desk, Gate(domain, signer.address), self._streams, offers.views)
-        self._server = DirectServer(api.app(), listener)
+        api = DirectApi(desk, RatedGate(Gate(domain, signer.address)), self._streams, offers.views)
+        self._server = DirectServer(LimitedApp(api.app()), listener)
         self._server.start()
         return url_of(listener)
 
@@ -71,6 +73,11 @@ class Counter:
         """Serves no more; what is on the shelf stays."""
         if self._server is not None:
             self._server.close()
+
+    def trim(self, open_: Collection[str], endings: Path) -> None:
+        """Deletes what was kept of leases that are closed for long, or sooner if the shelf is nearly full."""
+        gone = self._shelf.trim(open_, endings)
+        self._streams.forget(gone)
 
     def _seat(self, key: bytes) -> bytes:
         return self._escrow.seat(key, block=self._identity.trusted_block)

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from suanli_node.direct.relay import DirectRelay
 from suanli_node.direct.shelf import Shelf
@@ -54,9 +54,12 @@ class DirectDesk:
         return self.relay.lease(wire.from_hex(lease))
 
     def leases(self, consumer: str) -> list[wire.LeaseView]:
-        """The consumer's leases."""
-        mine = [lease for lease in self._shelf.leases() if self._consumer(lease) == consumer]
-        return [self.relay.lease(wire.from_hex(lease)) for lease in mine]
+        """The consumer's leases, as the chain has them."""
+        return [self.relay.lease(wire.from_hex(lease)) for lease in self.ids(consumer)]
+
+    def ids(self, consumer: str) -> list[str]:
+        """Ids of the consumer's leases; the chain is not asked."""
+        return self._shelf.leases(consumer)
 
     def log(self, lease: str, consumer: str, after: int) -> wire.LogPage:
         """Sealed chunks after a number."""
@@ -110,7 +113,7 @@ class DirectDesk:
         return view
 
     def _consumer(self, lease: str) -> str:
-        return wire.read_address(self._shelf.box(lease).taken().bid.get("consumer"), name="Bid.consumer")
+        return self._shelf.consumer(lease)
 
     def _require(self, lease: str, consumer: str) -> None:
         if not self._shelf.holds(lease) or self._consumer(lease) != consumer:
@@ -140,6 +143,12 @@ class Streams:
             kept.append(event.model_copy(update={"seq": self._last}))
             del kept[:-EVENTS_KEPT]
             self._bell.notify_all()
+
+    def forget(self, leases: Iterable[str]) -> None:
+        """Their events are not told any more."""
+        with self._bell:
+            for lease in leases:
+                self._events.pop(lease, None)
 
     def after(self, leases: set[str], seq: int, timeout_s: float) -> list[wire.Event]:
         """The events of these leases after a number; waits for one."""

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from suanli_protocol.connections import Connection
 from suanli_protocol.errors import ConfigurationError, UsageError
@@ -40,7 +40,7 @@ def url_of(listener: socket.socket) -> str:
 class DirectServer:
     """Serves an application until it is closed."""
 
-    def __init__(self, app: Starlette, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         config = uvicorn.Config(
             app,
             http=Connection,

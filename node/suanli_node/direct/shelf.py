@@ -17,7 +17,8 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,9 @@ BLOB_BYTES_MAX = 1024**3
 LOG_BYTES_MAX = 160 * 1024**2  # of one lease, sealed
 PAGE_CHUNKS, PAGE_BYTES = 256, 2 * 1024**2
 LEASES_MAX = 256
+LEASES_WANTED = 192  # above this, closed leases are kept for an hour only
+KEEP_S = 7 * 86_400  # after a lease is closed
+KEEP_LEAST_S = 3600
 _READ_BYTES = 1024**2
 
 
@@ -231,16 +235,18 @@ class Box:
 
 
 class Shelf:
-    """All direct leases of a node."""
+    """All direct leases of a node. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._path.mkdir(mode=0o700, exist_ok=True)
         self.lock = threading.RLock()
+        found = ("0x" + folder.name for folder in path.iterdir() if (folder / "taken.json").exists())
+        self._consumers = {lease: _consumer_of(Box(self._folder(lease)).taken()) for lease in found}
 
     def holds(self, lease: str) -> bool:
         """Whether a lease (0x and hex) is a direct one."""
-        return (self._folder(lease) / "taken.json").exists()
+        return lease in self._consumers
 
     def box(self, lease: str) -> Box:
         """What is kept of a lease; NotFoundError if it is no direct one."""
@@ -248,23 +254,61 @@ class Shelf:
             raise NotFoundError(f"no direct lease {lease} here")
         return Box(self._folder(lease))
 
+    def consumer(self, lease: str) -> str:
+        """Who brought a lease; NotFoundError if it is no direct one."""
+        try:
+            return self._consumers[lease]
+        except KeyError:
+            raise NotFoundError(f"no direct lease {lease} here") from None
+
     def put(self, lease: str, taken: wire.TakenLease) -> Box:
         """Keeps a new lease's papers; the same again changes nothing. MarketError if the shelf is full."""
         with self.lock:
             if not self.holds(lease):
-                if len(self.leases()) >= LEASES_MAX:
+                if len(self._consumers) >= LEASES_MAX:
                     raise MarketError("this node keeps no more direct leases", code="full")
                 self._folder(lease).mkdir(mode=0o700, exist_ok=True)
                 write_json(self._folder(lease) / "taken.json", taken.to_json())
+                self._consumers[lease] = _consumer_of(taken)
             return self.box(lease)
 
-    def leases(self) -> list[str]:
-        """Ids of all that is kept."""
-        return ["0x" + path.name for path in sorted(self._path.iterdir()) if (path / "taken.json").exists()]
+    def leases(self, consumer: str | None = None) -> list[str]:
+        """Ids of all that is kept, or of what one consumer brought. Waits for nobody."""
+        return sorted(lease for lease, who in list(self._consumers.items()) if consumer in (None, who))
+
+    def trim(self, open_: Collection[str], endings: Path, *, now: float | None = None) -> list[str]:
+        """Deletes what is kept of leases that are closed for long, those closed first; which they were.
+
+        `endings` is the folder in which the node writes down how a lease ended. One that has no ending and is not open
+        either (a reorganisation took it back) counts from when it was brought.
+        """
+        now = time.time() if now is None else now
+        with self.lock:
+            closed = {lease: self._closed_at(lease, endings) for lease in self._consumers if lease not in open_}
+            gone: list[str] = []
+            for lease in sorted(closed, key=lambda lease: closed[lease]):
+                keep_s = KEEP_LEAST_S if len(self._consumers) > LEASES_WANTED else KEEP_S
+                if now - closed[lease] > keep_s:
+                    self.forget(lease)
+                    gone.append(lease)
+        return gone
 
     def forget(self, lease: str) -> None:
-        """Deletes what is kept of a lease."""
-        shutil.rmtree(self._folder(lease), ignore_errors=True)
+        """Deletes what is kept of a lease; its papers first, so that a half of it is never taken for a lease."""
+        with self.lock:
+            self._consumers.pop(lease, None)
+            (self._folder(lease) / "taken.json").unlink(missing_ok=True)
+            shutil.rmtree(self._folder(lease), ignore_errors=True)
+
+    def _closed_at(self, lease: str, endings: Path) -> float:
+        for path in (endings / f"{lease[2:]}.json", self._folder(lease) / "taken.json"):
+            if path.exists():
+                return path.stat().st_mtime
+        return 0.0
 
     def _folder(self, lease: str) -> Path:
         return self._path / wire.from_hex(lease, size=32, name="lease").hex()
+
+
+def _consumer_of(taken: wire.TakenLease) -> str:
+    return wire.read_address(taken.bid.get("consumer"), name="Bid.consumer")
