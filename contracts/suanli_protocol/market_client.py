@@ -26,6 +26,7 @@ from suanli_protocol.signing import Domain, Signer
 B = TypeVar("B", bound=BaseModel)
 HEADERS = ("Suanli-Signer", "Suanli-At", "Suanli-Nonce", "Suanli-Signature")
 CHUNK_BYTES = 4 * 1024 * 1024
+WHOLE_BYTES_MAX = 64 * 1024  # a blob up to here is announced and sent in one request
 REQUEST_TIMEOUT_S = 30.0
 RETRY_STATUSES = (429, 502, 503, 504, 507)  # for an answer that is no problem document
 EVENT_SILENCE_S = 30.0  # the market sends a comment every 10 s; longer silence means a dead connection
@@ -190,14 +191,18 @@ class MarketClient:
     # Blobs (ciphertext)
 
     def put_blob(self, lease: bytes, slot: str, data: Any, size: int, *, digest: bytes = b"") -> wire.BlobView:
-        """Uploads `size` bytes from a binary file object; goes on where an earlier upload broke off.
+        """Uploads `size` bytes from a binary file object; a large blob goes on where an earlier upload broke off.
 
         With `digest` (SHA-256 of the bytes) an upload of other bytes of the same size starts anew instead of going on,
         and the market refuses what does not have it (IntegrityError).
         """
         base = f"/v1/leases/{wire.to_hex(lease)}/blobs/{slot}"
-        announced = _query(size=size, digest=wire.to_hex(digest) if digest else "")
-        view = self._post(f"{base}{announced}", None, wire.BlobView, sign=True)
+        named = wire.to_hex(digest) if digest else ""
+        if 0 < size <= WHOLE_BYTES_MAX:
+            data.seek(0)
+            target = f"{base}{_query(offset=0, size=size, digest=named)}"
+            return _parse(self._request("PUT", target, data.read(size), sign=True), wire.BlobView)
+        view = self._post(f"{base}{_query(size=size, digest=named)}", None, wire.BlobView, sign=True)
         data.seek(view.received)
         while view.delivered is None:
             chunk = data.read(CHUNK_BYTES)

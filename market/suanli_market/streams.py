@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from suanli_market.enclosures import enclosed
 from suanli_market.events import events_after
 from suanli_market.hub import Hub
 from suanli_market.store import Store
@@ -33,4 +34,4 @@ async def event_stream(store: Store, hub: Hub, party: str, after: int) -> AsyncI
 
 def _read(store: Store, party: str, after: int) -> list[wire.Event]:
     with store.read() as session:
-        return events_after(session, party, after, BATCH)
+        return [enclosed(session, event) for event in events_after(session, party, after, BATCH)]

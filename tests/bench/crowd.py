@@ -1,6 +1,6 @@
 """A consumer with many jobs in flight: it bids, seals, checks signatures and countersigns, on one event stream.
 
-It does what a session does for a job without files, and keeps no record on disk.
+It does what a session does for a job without files, from what the events bring, and keeps no record on disk.
 """
 
 from __future__ import annotations
@@ -63,12 +63,11 @@ class Crowd:
                     time.sleep(0.2)
 
     def _handle(self, event: wire.Event) -> None:
-        lease = bytes.fromhex(event.lease[2:]) if event.lease else b""
         match event.kind:
             case "lease.opened":
-                self._pool.submit(self._guarded, lambda: self._send(lease))
+                self._pool.submit(self._guarded, lambda: self._send(event))
             case "lease.receipt":
-                self._pool.submit(self._guarded, lambda: self._countersign(lease))
+                self._pool.submit(self._guarded, lambda: self._countersign(event))
             case "lease.settled":
                 self.settled.append(time.monotonic())
                 self._pool.submit(self._guarded, self._bid)
@@ -85,14 +84,15 @@ class Crowd:
         job = self._consumer.a_job(command={"argv": COMMAND})
         self._consumer.bid(job, need=SMALL, max_seconds=60)
 
-    def _send(self, lease: bytes) -> None:
-        view = self._consumer.market.lease(lease)
+    def _send(self, event: wire.Event) -> None:
+        view = wire.LeaseView.model_validate(event.data["view"])
         self._consumer.send(view, self._consumer.a_job(command={"argv": COMMAND}))
 
-    def _countersign(self, lease: bytes) -> None:
-        view, signed = self._consumer.market.lease(lease), self._consumer.market.receipt(lease)
+    def _countersign(self, event: wire.Event) -> None:
+        lease, signed = wire.from_hex(event.lease or ""), wire.SignedReceipt.model_validate(event.data)
         receipt, evidence = wire.paper_from_json(Receipt, signed.receipt), Evidence.parse(signed.evidence)
         verify(self.street.world.escrow.domain, receipt, wire.from_hex(signed.signature), self.street.node.address)
         assert receipt.evidence == evidence.digest()
         assert evidence.reason == "ok", evidence.reason
-        self._consumer.countersign(view, receipt)
+        mine = wire.to_hex(self._consumer.signer.sign(self.street.world.escrow.domain, receipt))
+        self._consumer.market.countersign(lease, wire.Countersignature(receipt=signed.receipt, signature=mine))

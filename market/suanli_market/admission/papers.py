@@ -100,12 +100,22 @@ def wish_of(constraints: Constraints) -> Wish:
 
 def offer_of(row: OfferRow) -> Offer:
     """The paper of a row."""
-    return wire.paper_from_json(Offer, json.loads(row.paper))
+    return _offer(row.paper)
 
 
 def bid_of(row: BidRow) -> Bid:
     """The paper of a row."""
-    return wire.paper_from_json(Bid, json.loads(row.paper))
+    return _bid(row.paper)
+
+
+@lru_cache(KNOWN_MAX)
+def _offer(text: str) -> Offer:
+    return wire.paper_from_json(Offer, json.loads(text))
+
+
+@lru_cache(KNOWN_MAX)
+def _bid(text: str) -> Bid:
+    return wire.paper_from_json(Bid, json.loads(text))
 
 
 def standing_offer(row: OfferRow) -> StandingOffer:

@@ -98,43 +98,40 @@ def view_of(session: Session, row: LeaseRow) -> wire.Json:
     """The lease with its papers, as wire.LeaseView has it."""
     bid, offer = papers_of(session, row)
     receipt = session.get(ReceiptRow, row.id)
-    view = wire.LeaseView.model_validate(
-        {
-            "id": row.id,
-            "number": row.number,
-            "bid": json.loads(bid.paper),
-            "bidSignature": bid.signature,
-            "offer": json.loads(offer.paper),
-            "offerSignature": offer.signature,
-            "attributes": json.loads(offer.attributes),
-            "constraints": json.loads(bid.constraints),
-            "jobDigest": bid.job_digest,
-            "rate": row.rate,
-            "index": row.seat_index,
-            "attempt": row.attempt,
-            "spent": row.spent,
-            "claimed": row.claimed,
-            "claimKind": row.claim_kind,
-            "progress": str(progress_of(row).pack()),
-            "openedAt": row.opened_at,
-            "block": row.block,
-            "blockHash": row.block_hash,
-            "transaction": row.transaction,
-            "state": row.state,
-            "phase": row.phase,
-            "reason": row.reason,
-            "paid": row.paid,
-            "fee": row.fee,
-            "receipt": json.loads(receipt.receipt) if receipt else None,
-            "receiptSignature": receipt.signature if receipt else None,
-            "countersignature": receipt.countersignature if receipt else None,
-            "settledTransaction": row.settled_transaction,
-            "stoppedAt": row.clock if row.state == "stopped" else None,
-            "clock": row.clock,
-            "attemptsLeft": max(0, bid_of(bid).attempts - row.attempt),
-        }
-    )
-    return view.to_json()
+    return {
+        "id": row.id,
+        "number": row.number,
+        "bid": json.loads(bid.paper),
+        "bidSignature": bid.signature,
+        "offer": json.loads(offer.paper),
+        "offerSignature": offer.signature,
+        "attributes": json.loads(offer.attributes),
+        "constraints": json.loads(bid.constraints),
+        "jobDigest": bid.job_digest,
+        "rate": row.rate,
+        "index": row.seat_index,
+        "attempt": row.attempt,
+        "spent": row.spent,
+        "claimed": row.claimed,
+        "claimKind": row.claim_kind,
+        "progress": str(progress_of(row).pack()),
+        "openedAt": row.opened_at,
+        "block": row.block,
+        "blockHash": row.block_hash,
+        "transaction": row.transaction,
+        "state": row.state,
+        "phase": row.phase,
+        "reason": row.reason,
+        "paid": row.paid,
+        "fee": row.fee,
+        "receipt": json.loads(receipt.receipt) if receipt else None,
+        "receiptSignature": receipt.signature if receipt else None,
+        "countersignature": receipt.countersignature if receipt else None,
+        "settledTransaction": row.settled_transaction,
+        "stoppedAt": row.clock if row.state == "stopped" else None,
+        "clock": row.clock,
+        "attemptsLeft": max(0, bid_of(bid).attempts - row.attempt),
+    }
 
 
 def report_phase(session: Session, lease: str, party: str, report: wire.Report) -> None:
@@ -145,6 +142,11 @@ def report_phase(session: Session, lease: str, party: str, report: wire.Report) 
         raise ProtocolError(
             f"{report.phase!r:.80} is no phase that a provider reports", hint="one of " + ", ".join(REPORTABLE)
         )
+    advance_phase(session, row, report)
+
+
+def advance_phase(session: Session, row: LeaseRow, report: wire.Report) -> None:
+    """Takes a phase that is further on, and tells both parties; any other changes nothing."""
     if _RANK[Phase(report.phase)] <= _RANK[Phase(row.phase)] or row.state not in OPEN_STATES:
         return
     row.phase, row.reason = report.phase, report.reason[:64]

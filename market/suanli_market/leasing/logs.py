@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 from suanli_market.events import touch
 from suanli_market.leasing.leases import lease_of, require
 from suanli_market.leasing.retention import require_kept
-from suanli_market.tables import LogChunkRow
+from suanli_market.tables import LeaseRow, LogChunkRow
 from suanli_protocol import wire
 from suanli_protocol.errors import ProtocolError
 
@@ -48,6 +48,17 @@ def append(session: Session, lease: str, party: str, page: wire.LogPage) -> None
         row.log_complete = True
         session.add(row)
     touch(session, topic(lease))
+
+
+def end(session: Session, row: LeaseRow, chunks: int) -> None:
+    """The receipt counts the log's chunks: with so many of them here the log is complete."""
+    if row.log_complete:
+        return
+    held = session.exec(select(func.count()).select_from(LogChunkRow).where(LogChunkRow.lease == row.id)).one()
+    if held == chunks:
+        row.log_complete = True
+        session.add(row)
+        touch(session, topic(row.id))
 
 
 def _check_caps(session: Session, lease: str, fresh: dict[int, bytes]) -> None:

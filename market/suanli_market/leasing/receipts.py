@@ -10,7 +10,8 @@ from suanli_market.admission.checks import Doubt, MarketTerms
 from suanli_market.admission.log import Line
 from suanli_market.admission.submissions import RefusedReceipt
 from suanli_market.events import note
-from suanli_market.leasing.leases import OPEN_STATES, lease_of, require
+from suanli_market.leasing import logs
+from suanli_market.leasing.leases import OPEN_STATES, advance_phase, lease_of, require
 from suanli_market.store import Store
 from suanli_market.tables import LeaseRow, ReceiptRow
 from suanli_protocol import faults, wire
@@ -19,6 +20,7 @@ from suanli_protocol.errors import MarketError, NotFoundError, SignatureError
 from suanli_protocol.lease import Kind, Refusal
 from suanli_protocol.log import EntryKind, ReasonCode
 from suanli_protocol.messages import Receipt
+from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.signing import struct_hash, verify
 
 
@@ -43,7 +45,7 @@ class Receipts:
         if doubt is not None:
             return _refused(receipt, doubt, party)
         with self._store.write() as session:
-            _keep(session, lease, party, body)
+            _keep(session, lease, party, body, evidence)
             faults.reach("market.receipt.kept")
         faults.reach("market.receipt.committed")
         return None
@@ -107,7 +109,7 @@ def _held(session: Session, lease: str) -> ReceiptRow:
     return held
 
 
-def _keep(session: Session, lease: str, party: str, body: wire.SignedReceipt) -> None:
+def _keep(session: Session, lease: str, party: str, body: wire.SignedReceipt, told: Evidence) -> None:
     row, _ = lease_of(session, lease, party)
     _require_open(row)
     receipt, evidence = json.dumps(body.receipt), json.dumps(body.evidence)
@@ -121,6 +123,9 @@ def _keep(session: Session, lease: str, party: str, body: wire.SignedReceipt) ->
     else:
         held.receipt, held.signature, held.evidence = receipt, body.signature, evidence
         session.add(held)
+    logs.end(session, row, told.log.chunks)
+    if told.reason == Reason.OK:  # of any other end the provider has more to say
+        advance_phase(session, row, wire.Report(phase=Phase.SUCCEEDED, reason=Reason.OK))
     note(session, [row.consumer], "lease.receipt", lease=lease, bid=row.bid, data={"receipt": body.receipt})
 
 

@@ -93,6 +93,25 @@ class Relay:
             return self.append(lease, slot, party, 0, b"")
         return _view(row, self._received(lease, slot))
 
+    def store(self, lease: str, slot: str, party: str, data: bytes, digest: str) -> wire.BlobView:
+        """A whole blob at once, which takes the place of what is here of one that is not whole."""
+        found, size = hashlib.sha256(data).digest(), len(data)
+        if digest not in ("", wire.to_hex(found)):
+            raise IntegrityError(f"the {slot} blob is not the one that was announced; send it again")
+        with self._store.read() as session:
+            self._require_sender(session, lease, slot, party)
+            row = session.get(BlobRow, (lease, slot))
+            _require_lease_room(session, lease, slot, size)
+        if row is not None and row.delivered is not None:
+            if row.size != size or row.digest != wire.to_hex(found):
+                raise MarketError(f"another {slot} blob is delivered already", code="delivered")
+            return _view(row, size)
+        with self._alone(lease, slot):
+            self._require_room(size)
+            self._drop_part(lease, slot)
+            self._store_bytes(lease, slot, data)
+            return self._deliver(BlobRow(lease=lease, slot=slot, size=size), party, found)
+
     def append(self, lease: str, slot: str, party: str, offset: int, data: bytes) -> wire.BlobView:
         """Adds bytes at the offset, which must be where the blob ends so far; delivers it when it is whole."""
         with self._store.read() as session:
@@ -140,7 +159,8 @@ class Relay:
         _sync_folder(whole.parent)
         message = Delivered(self._signer.address, bytes.fromhex(row.lease[2:]), row.slot, digest, row.size, now_ms())
         with self._store.write() as session:
-            held = session.get_one(BlobRow, (row.lease, row.slot))
+            held = session.get(BlobRow, (row.lease, row.slot)) or BlobRow(lease=row.lease, slot=row.slot, size=row.size)
+            held.size = row.size
             lease, role = lease_of(session, row.lease, party)
             held.digest = wire.to_hex(digest)
             held.delivered = json.dumps(wire.paper_to_json(message))

@@ -1,5 +1,6 @@
 """Retention: the sealed data of a closed lease is deleted some days after; its papers and signatures stay.
 
+Of a lease that a reorganisation took for good nothing stays.
 Files go first, then rows: whatever breaks in between, the next sweep finishes it.
 """
 
@@ -15,7 +16,7 @@ from sqlalchemy import delete
 from sqlmodel import col, select
 
 from suanli_market.store import StorageError, Store
-from suanli_market.tables import LeaseRow, LogChunkRow
+from suanli_market.tables import BlobRow, GoneLeaseRow, LeaseRow, LogChunkRow, ReceiptRow
 from suanli_protocol.errors import NotFoundError, SuanliError
 
 KEPT_S = 7 * 86_400
@@ -44,10 +45,13 @@ class Retention:
         self._thread.join(timeout=10)
 
     def sweep(self, now: int) -> int:
-        """Deletes blobs and log chunks of all leases that were closed KEPT_S before `now`; how many leases."""
+        """Deletes blobs and log chunks of the leases that were closed, or gone, KEPT_S before `now`; how many leases."""
         swept = 0
         while not self._stopping.is_set() and (lease := self._next(now - KEPT_S)) is not None:
             self._delete(lease)
+            swept += 1
+        while not self._stopping.is_set() and (lease := self._next_gone(now - KEPT_S)) is not None:
+            self._forget(lease)
             swept += 1
         if swept and self._on_swept is not None:
             self._on_swept()
@@ -69,13 +73,32 @@ class Retention:
         with self._store.read() as session:
             return session.exec(query).first()
 
-    def _delete(self, lease: str) -> None:
+    def _next_gone(self, gone_by: int) -> str | None:
+        query = select(GoneLeaseRow.id).where(GoneLeaseRow.at <= gone_by).limit(1)
+        with self._store.read() as session:
+            return session.exec(query).first()
+
+    def _forget(self, lease: str) -> None:
+        """Deletes all that the parties handed over for a lease that is none, unless the chain opened it again."""
+        with self._store.read() as session:
+            is_back = session.get(LeaseRow, lease) is not None
+        if not is_back:
+            self._delete_blobs(lease)
+        with self._store.write() as session:
+            for kind in (LogChunkRow, BlobRow, ReceiptRow) if not is_back else ():
+                session.execute(delete(kind).where(col(kind.lease) == lease))
+            session.execute(delete(GoneLeaseRow).where(col(GoneLeaseRow.id) == lease))
+
+    def _delete_blobs(self, lease: str) -> None:
         try:
             shutil.rmtree(self._blobs / lease)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise StorageError(f"{self._blobs / lease} cannot be deleted: {error.strerror}") from error
+
+    def _delete(self, lease: str) -> None:
+        self._delete_blobs(lease)
         with self._store.write() as session:
             session.execute(delete(LogChunkRow).where(col(LogChunkRow.lease) == lease))
             row = session.get_one(LeaseRow, lease)

@@ -117,15 +117,19 @@ class DirectApi:
     async def announce(self, request: Request) -> Response:
         """Announces a blob of the consumer's."""
         consumer, _ = await self._signed(request, 0)
+        return JSONResponse((await self._announced(request, consumer)).to_json())
+
+    async def _announced(self, request: Request, consumer: str) -> wire.BlobView:
         size, digest = number(request, "size", -1), request.query_params.get("digest", "")
         slot = request.path_params["slot"]
-        view = await run_in_threadpool(self._desk.announce, lease_of(request), slot, consumer, size, digest)
-        return JSONResponse(view.to_json())
+        return await run_in_threadpool(self._desk.announce, lease_of(request), slot, consumer, size, digest)
 
     async def append(self, request: Request) -> Response:
-        """Adds bytes to a blob of the consumer's."""
+        """Adds bytes to a blob of the consumer's; with `size` it is announced first."""
         consumer, body = await self._signed(request, CHUNK_BYTES_MAX)
         slot, offset = request.path_params["slot"], number(request, "offset", -1)
+        if "size" in request.query_params:
+            await self._announced(request, consumer)
         view = await run_in_threadpool(self._desk.append, lease_of(request), slot, consumer, offset, body)
         return JSONResponse(view.to_json())
 

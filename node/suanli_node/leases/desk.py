@@ -76,7 +76,7 @@ class LeaseDesk:
         run = self._runs.get(event.lease)
         match event.kind:
             case "lease.opened" if run is None:
-                self._submit(event.lease)
+                self._submit(event.lease, view_in(event), is_news=True)
             case "lease.delivered":
                 self._ring(event.lease)
             case "lease.countersigned" if run is not None:
@@ -141,15 +141,15 @@ class LeaseDesk:
 
     # Taking
 
-    def _submit(self, lease: str, view: wire.LeaseView | None = None) -> None:
+    def _submit(self, lease: str, view: wire.LeaseView | None = None, *, is_news: bool = False) -> None:
+        """`is_news`: its consumer has only just learnt of it too."""
         with self._lock:
             if lease in self._taking or lease in self._runs or self._halted.is_set():
                 return
             self._taking.add(lease)
-        self._takers.submit(partial(self._take, lease, view))
+        self._takers.submit(partial(self._take, lease, view, is_news))
 
-    def _take(self, lease: str, view: wire.LeaseView | None) -> None:
-        is_news = view is None  # its consumer has just learnt of it too
+    def _take(self, lease: str, view: wire.LeaseView | None, is_news: bool) -> None:
         try:
             if view is None:
                 view = self._services.relay_of(lease).lease(wire.from_hex(lease, size=32, name="lease"))
@@ -295,3 +295,11 @@ class LeaseDesk:
             compare(run)
         except (ChainError, ExecutionError) as error:
             log.warning("lease %s: %s", run.record.view.id, error.detail)
+
+
+def view_in(event: wire.Event) -> wire.LeaseView | None:
+    """The lease's view that an event brings; None if it brings none, or something else."""
+    try:
+        return wire.LeaseView.model_validate(event.data.get("view"))
+    except ValueError:
+        return None

@@ -69,9 +69,15 @@ def cut_chunk(entries: Iterable[LogEntry], begin: int) -> tuple[bytes, int]:
 
 
 class LogShipper:
-    """Ships the logs of one lease on its own thread. `open_run` once there is a run, then `finish` or `abandon`."""
+    """Ships the logs of one lease on its own thread. `open_run` once there is a run, then `finish` or `abandon`.
 
-    def __init__(self, ledger: Path, logs: Mapping[Part, ReadLog], seal: Seal, post: Post) -> None:
+    `receipt_ends`: whoever takes the log sees from the receipt, which counts its chunks, that it is complete.
+    """
+
+    def __init__(
+        self, ledger: Path, logs: Mapping[Part, ReadLog], seal: Seal, post: Post, *, receipt_ends: bool = False
+    ) -> None:
+        self._receipt_ends = receipt_ends
         self._ledger, self._logs, self._seal, self._post = ledger, logs, seal, post
         self._offsets: dict[Part, int] = {"setup": 0, "run": 0}
         self._digest, self._size, self._count = hashlib.sha256(), 0, 0
@@ -188,7 +194,7 @@ class LogShipper:
             self._take(chunk, cut)
 
     def _send(self, *, complete: bool) -> None:
-        while self._unsent or complete:
+        while self._unsent or (complete and not self._receipt_ends):
             batch = self._unsent[:PAGE_CHUNKS]
             first = self._count - len(self._unsent)
             last = complete and len(batch) == len(self._unsent)

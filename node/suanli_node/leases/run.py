@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from functools import partial
 from typing import assert_never
 
@@ -61,9 +62,15 @@ class LeaseRun:
         self.record, self.assignment, self.folder = record, assignment, folder
         self._services, self._relay = services, services.relay_of(record.view.id)
         self._halt, self._stopped, self._bell = threading.Event(), threading.Event(), threading.Event()
+        self._unreported: deque[wire.Report] = deque(maxlen=1)
         self._saving = threading.Lock()  # a closed lease's folder is gone and stays gone
         self._shipper: LogShipper | None = None
         self._thread = threading.Thread(target=self._live, name=f"lease-{record.run_id[:8]}", daemon=True)
+
+    @property
+    def _is_markets(self) -> bool:
+        """Whether a market keeps the lease, which sees from the receipt how the run ended and its log."""
+        return self._relay is self._services.market
 
     # What the daemon calls
 
@@ -331,7 +338,8 @@ class LeaseRun:
         persist(partial(self._relay.post_receipt, record.lease, signed), self._halt, "posting a receipt")
         faults.reach("node.receipt.posted")
         self._save(Step.POSTED)
-        self._report(final_phase(record.reason), record.reason, record.detail)
+        if record.reason != Reason.OK or not self._is_markets:  # a good end the market sees from the receipt
+            self._report(final_phase(record.reason), record.reason, record.detail)
 
     # Parts of the steps
 
@@ -400,9 +408,15 @@ class LeaseRun:
 
     def _report(self, phase: Phase, reason: str = "", detail: str = "") -> None:
         report = wire.Report(phase=phase, reason=reason, detail=detail[:REPORT_DETAIL_MAX])
-        self._services.reports.submit(partial(self._send_report, report))
+        self._unreported.append(report)
+        self._services.reports.submit(self._send_report)
 
-    def _send_report(self, report: wire.Report) -> None:
+    def _send_report(self) -> None:
+        """Sends the newest report; one that it has overtaken says nothing any more."""
+        try:
+            report = self._unreported.pop()
+        except IndexError:
+            return
         try:
             self._relay.report(self.record.lease, report)
         except SuanliError as error:
@@ -439,4 +453,5 @@ class LeaseRun:
                 return [], offset
 
         logs: dict[Part, ReadLog] = {"setup": partial(read_log, self.folder.setup_log), "run": read_run}
-        return LogShipper(self.folder.chunks, logs, seal, partial(self._relay.post_logs, lease))
+        post = partial(self._relay.post_logs, lease)
+        return LogShipper(self.folder.chunks, logs, seal, post, receipt_ends=self._is_markets)
