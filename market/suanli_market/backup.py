@@ -8,17 +8,25 @@ from contextlib import closing
 from pathlib import Path
 
 from suanli_market.store import FILE, StorageError, Store
-from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.errors import UsageError
+
+_NEW_FILE = "name a new file; a backup never replaces another"
+
+
+class FileTakenError(UsageError):
+    """There is a file of the name already; it was not touched."""
+
+    code, title = "file_exists", "There is such a file already"
 
 
 def back_up(data: Path, target: Path) -> int:
     """Writes the database of the folder as it is at one moment to a new file, whole or not at all; its size in bytes.
 
-    ConfigurationError if there is no database, or the file exists; StorageError if it cannot be written. Writers of a
-    serving market are not held up.
+    FileTakenError if the file exists; ConfigurationError if there is no database; StorageError if it cannot be
+    written. Writers of a serving market are not held up.
     """
     if target.exists():
-        raise ConfigurationError(f"{target} exists", hint="name a new file; a backup never replaces another")
+        raise FileTakenError(f"{target} exists", hint=_NEW_FILE)
     store = Store.existing(data)
     try:
         store.require_readable()
@@ -33,7 +41,7 @@ def back_up(data: Path, target: Path) -> int:
         os.link(part, target)  # fails if another backup took the name meanwhile
         _sync(target.parent)
     except FileExistsError:
-        raise ConfigurationError(f"{target} exists", hint="name a new file") from None
+        raise FileTakenError(f"{target} exists", hint=_NEW_FILE) from None
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"{target} cannot be written: {error}", hint="name a file on a disk with room") from error
     finally:
@@ -46,6 +54,8 @@ def _copy(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(address, uri=True)) as held, closing(sqlite3.connect(target)) as copy:
         held.backup(copy)  # all pages in one step: one snapshot
         copy.execute("PRAGMA journal_mode=DELETE")
+        copy.execute("UPDATE cursor SET history = lower(hex(randomblob(16)))")  # its events go on in another way
+        copy.commit()
         found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise sqlite3.DatabaseError(f"the copy is damaged: {found}")

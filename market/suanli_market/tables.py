@@ -140,6 +140,14 @@ class LeaseRow(SQLModel, table=True):
     swept: bool = Field(default=False, sa_column_kwargs={"server_default": false()})  # its sealed data is deleted
 
 
+class GoneLeaseRow(SQLModel, table=True):
+    """A lease that a reorganisation took, and when; if it has a LeaseRow, the chain opened it again."""
+
+    __tablename__ = "gone_lease"
+    id: str = Field(primary_key=True)
+    at: int = Field(index=True)  # seconds of Unix UTC
+
+
 class ReceiptRow(SQLModel, table=True):
     """A lease's newest receipt. States: signed, queued (countersigned), sent, settled, refused."""
 
@@ -237,3 +245,4 @@ class CursorRow(SQLModel, table=True):
     block: int
     block_hash: str
     opened: int = 0  # Opened events so far: the next lease's number less one
+    history: str = Field(default="", sa_column_kwargs={"server_default": ""})  # of events' numbers; a copy has its own

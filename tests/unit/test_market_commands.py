@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from suanli_market.backup import back_up
 from suanli_market.cli import main
 from suanli_market.store import StorageError, Store, newest_revision
-from suanli_protocol.errors import SuanliError
+from suanli_protocol.errors import SuanliError, UsageError
 
 
 def operate(*arguments: str) -> Result:
@@ -67,3 +67,15 @@ def test_a_backup_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(SuanliError):
         back_up(tmp_path, tmp_path / "copy")
     assert not list(tmp_path.glob("copy*"))
+
+
+def test_a_backup_never_replaces_a_file(tmp_path: Path) -> None:
+    a_store(tmp_path)
+    (tmp_path / "copy").write_text("mine")
+    refused = operate("backup", str(tmp_path / "copy"), "--data", str(tmp_path))
+    assert (refused.exit_code, refused.stderr.partition(":")[0]) == (2, "There is such a file already")
+    assert "never replaces" in refused.stderr
+    with pytest.raises(UsageError) as error:
+        back_up(tmp_path, tmp_path / "copy")
+    assert error.value.code == "file_exists"
+    assert (tmp_path / "copy").read_text() == "mine"

@@ -21,6 +21,7 @@ from suanli_market.tables import (
     ChainChangeRow,
     ChainStepRow,
     EventRow,
+    GoneLeaseRow,
     LeaseRow,
     LogChunkRow,
     MatchRow,
@@ -265,7 +266,9 @@ def test_what_was_handed_over_for_a_lease_outlives_it(store: Store) -> None:
         assert {row.lease for row in session.exec(select(ReceiptRow))} == leases
         assert {row.transaction for row in session.exec(select(ReceiptRow))} == {None}  # it is sent again
         match = session.exec(select(MatchRow).where(MatchRow.bid == wire.to_hex(story.bids[1].id))).one()
+        taken = [(row.id, row.at > 0) for row in session.exec(select(GoneLeaseRow))]
     assert (match.state, match.transaction) == ("pending", None)
+    assert taken == [(gone[0], True)], "to be deleted if it does not come back"
     assert len(gone) == 1
     assert story.state(1) == ("matched", 1)
     story.step(story.opening(1))

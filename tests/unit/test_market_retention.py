@@ -13,7 +13,7 @@ from suanli_market.leasing import logs
 from suanli_market.leasing.relay import Relay
 from suanli_market.leasing.retention import KEPT_S, Retention
 from suanli_market.store import Store
-from suanli_market.tables import BlobRow, LeaseRow, LogChunkRow
+from suanli_market.tables import BlobRow, GoneLeaseRow, LeaseRow, LogChunkRow, ReceiptRow
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError
 from support.builders import NOW, a_domain, consumer, market, provider
@@ -117,6 +117,30 @@ def test_a_sweep_that_broke_between_files_and_rows_is_finished(store: Store, rel
     shutil.rmtree(tmp_path / "blobs" / OLD)
     assert Retention(store, tmp_path / "blobs", lambda: NOW).sweep(NOW) == 1
     assert held(store, tmp_path)[OLD] == (0, 0)
+
+
+def test_what_was_handed_over_for_a_lease_that_a_reorganisation_took_is_deleted_with_all_its_rows(
+    store: Store, relay: Relay, tmp_path: Path
+) -> None:
+    """OPEN is gone for good; YOUNG went as well, and was opened again."""
+    with store.write() as session:
+        session.add_all([GoneLeaseRow(id=OPEN, at=NOW), GoneLeaseRow(id=YOUNG, at=NOW)])
+        session.add(ReceiptRow(lease=OPEN, receipt="{}", signature="0x", evidence="{}"))
+        session.delete(session.get_one(LeaseRow, OPEN))
+        young = session.get_one(LeaseRow, YOUNG)
+        young.closed_at = None
+        session.add(young)
+    counted: list[bool] = []
+    retention = Retention(store, tmp_path / "blobs", lambda: NOW, on_swept=lambda: counted.append(True))
+    retention.sweep(NOW + KEPT_S - 1)
+    assert held(store, tmp_path) == {OPEN: (2, 2), OLD: (0, 0), YOUNG: (2, 2)}
+    retention.sweep(NOW + KEPT_S)
+    assert held(store, tmp_path) == {OPEN: (0, 0), OLD: (0, 0), YOUNG: (2, 2)}
+    with store.read() as session:
+        assert session.exec(select(GoneLeaseRow)).all() == []
+        assert session.exec(select(ReceiptRow)).all() == []
+        assert {blob.lease for blob in session.exec(select(BlobRow))} == {OLD, YOUNG}
+    assert len(counted) == 2, "the relay counts anew"
 
 
 def test_the_thread_sweeps_when_it_starts(store: Store, relay: Relay, tmp_path: Path) -> None:

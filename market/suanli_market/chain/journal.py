@@ -15,10 +15,12 @@ from sqlalchemy import delete, event, inspect, update
 from sqlalchemy.orm import Session as OrmSession
 from sqlmodel import Session, SQLModel, col, select
 
+from suanli_market.events import now_ms
 from suanli_market.tables import (
     BidRow,
     ChainChangeRow,
     ChainStepRow,
+    GoneLeaseRow,
     LeaseRow,
     MatchRow,
     OfferRow,
@@ -70,8 +72,8 @@ def steps(session: Session) -> list[ChainStepRow]:
 def undo(session: Session, block: int) -> list[str]:
     """Puts all rows back to what they were at the end of the step at `block`; the leases that are no more.
 
-    What waits for the chain is to be sent again. Receipt, log and blobs of a lease that is no more stay: opened again
-    in a block of the same second, it is the same lease, and its parties have handed them over already.
+    What waits for the chain is to be sent again. Receipt, log and blobs of a lease that is no more stay for a while:
+    opened again in a block of the same second, it is the same lease, and its parties have handed them over already.
     """
     changes = session.exec(
         select(ChainChangeRow).where(ChainChangeRow.block > block).order_by(col(ChainChangeRow.id).desc())
@@ -85,7 +87,9 @@ def undo(session: Session, block: int) -> list[str]:
         if isinstance(row, BidRow) and row.state in _LEFT:
             left.setdefault(row.id, (row.state, row.reason))
         if change.before is None:
-            gone += [row.id] if isinstance(row, LeaseRow) else []
+            if isinstance(row, LeaseRow):
+                gone.append(row.id)
+                session.merge(GoneLeaseRow(id=row.id, at=now_ms() // 1000))
             session.delete(row)
         else:
             for name, value in json.loads(change.before).items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from suanli_market.chain.indexer import reset_error
 from suanli_market.settings import Settings
 from suanli_market.store import Store
@@ -47,6 +49,7 @@ def pin(store: Store, chain: Chain, settings: Settings, market: str) -> None:
                     genesis=wire.to_hex(genesis.hash),
                     block=first.number,
                     block_hash=wire.to_hex(first.hash),
+                    history=secrets.token_hex(16),
                 )
             )
             return

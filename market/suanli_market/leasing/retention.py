@@ -45,7 +45,7 @@ class Retention:
         self._thread.join(timeout=10)
 
     def sweep(self, now: int) -> int:
-        """Deletes blobs and log chunks of the leases that were closed, or gone, KEPT_S before `now`; how many leases."""
+        """Deletes blobs and log chunks of leases that were closed, or gone, KEPT_S before `now`; of how many."""
         swept = 0
         while not self._stopping.is_set() and (lease := self._next(now - KEPT_S)) is not None:
             self._delete(lease)
