@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from suanli.demo.process import start_time
@@ -98,6 +99,13 @@ def test_a_demo_from_up_to_down(person: Person) -> None:
 
     status = person.asks("demo", "status")
     assert status["up"] is True
+    where = {process["name"]: process["url"] for process in status["processes"]}
+    assert (where["chain"], where["market"]) == (status["chain"], status["market"])
+    for node in ("lotus", "bamboo"):
+        assert httpx.get(f"{where[node]}/v1/info", timeout=10).json()["name"] == node
+    assert Path(status["keys"], "consumer.json").is_file()
+    assert Path(status["logs"], "bamboo.log").is_file()
+    assert status["token"].startswith("0x")
     assert sorted(offer["name"] for offer in status["offers"]) == ["bamboo", "lotus"]
     assert len({offer["prices"] for offer in status["offers"]}) == 2
     assert {party["name"] for party in status["parties"]} == {"market", "consumer", "arbiter", "lotus", "bamboo"}

@@ -81,11 +81,14 @@ def _up(console: Console, wheels: str | None) -> Running:
         raise
 
 
-@demo.command(short_help="Processes, parties, balances, offers.")
+@demo.command(short_help="Where everything listens, who has what, what is for rent.")
 @output_options
 @click.pass_context
 def status(ctx: click.Context) -> None:
-    """Each process, who is who, who has what, what is for rent. Exits with 7 if something is down."""
+    """Each process and its address, escrow, logs, keys, accounts, and what is for rent.
+
+    The address of a node is for `suanli take`. Exits with 7 if something is down.
+    """
     from suanli.demo.home import DemoHome
     from suanli.demo.status import read_status
 
@@ -104,20 +107,24 @@ def status(ctx: click.Context) -> None:
 
 
 def _show(console: Console, found: Status) -> None:
+    from suanli.files import shorten_home
     from suanli_protocol.capacity import Prices
     from suanli_protocol.units import format_cores, format_mib, format_money
 
     for process in found.processes:
         alive = process["alive"]
         mark = style("✓", "green") if alive else style("✗", "red")
-        said = f"pid {process['pid']}" if alive else "down"
-        console.data(f"{mark} {process['name']:10} {said:12} {process['log']}")
+        said = f"{process['url']:24} pid {process['pid']}" if alive else "down"
+        console.data(f"{mark} {process['name']:10} {said}")
     console.data()
-    console.data(f"chain      {found.chain}\nmarket     {found.market}\nescrow     {found.escrow}")
+    console.data(f"escrow     {found.escrow}\ntoken      {found.token}  {found.symbol}".rstrip())
+    console.data(f"logs       {shorten_home(Path(found.logs))}/NAME.log")
+    console.data(f"keys       {shorten_home(Path(found.keys))}/NAME.json, each password beside it")
     console.data()
     for party in found.parties:
-        free = format_money(int(party["free"]), found.decimals)
-        console.data(f"{party['name']:10} {party['address']}  {free:>12} {found.symbol} in the escrow")
+        free, coin = format_money(int(party["free"]), found.decimals), format_money(int(party["wei"]) // 10**14, 4)
+        console.data(f"{party['name']:10} {party['address']}  {free:>8} {found.symbol} free, {coin} coin for gas")
+    console.data()
     for offer in found.offers:
         prices, free_ = Prices.unpack(int(offer["prices"])), offer["free"]
         core = format_money(prices.core, found.decimals)
@@ -129,6 +136,12 @@ def _show(console: Console, found: Status) -> None:
         console.warn(trouble)
     if not found.is_up:
         console.next("suanli demo up", "suanli demo down")
+        return
+    console.note()
+    node = found.processes[-1]["url"]
+    console.next(
+        "suanli run -- python -c 'print(6*7)'", *([f"suanli take {node} -- python -c 'print(6*7)'"] if node else [])
+    )
 
 
 @demo.command(short_help="Stop everything and remove its files.")

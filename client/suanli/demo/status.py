@@ -22,6 +22,9 @@ class Status:
     chain: str
     market: str
     escrow: str
+    token: str
+    keys: str  # the folder with everybody's key and, beside it, its password
+    logs: str
     symbol: str
     decimals: int
     troubles: list[str]
@@ -55,25 +58,30 @@ def read_status(home: DemoHome) -> Status:
     except SuanliError as error:
         troubles.append(error.detail)
     return Status(
-        [_process(home, name) for name in PROCESSES],
+        [_process(home, name, {"chain": chain, "market": market}) for name in PROCESSES],
         parties,
         offers,
         chain,
         market,
         memory.escrow,
+        memory.token,
+        str(home.keystore("consumer").parent),
+        str(home.processes.log("chain").parent),
         symbol,
         decimals,
         troubles,
     )
 
 
-def _process(home: DemoHome, name: str) -> dict[str, Any]:
+def _process(home: DemoHome, name: str, urls: dict[str, str]) -> dict[str, Any]:
+    """A process, and where it listens: a node says that itself, and elsewhere at each start."""
     record = home.processes.find(name)
     alive = bool(record and record.is_alive)
     return {
         "name": name,
         "alive": alive,
         "pid": record.pid if record and alive else None,
+        "url": (urls.get(name) or str((home.processes.ready_line(name) or {}).get("direct", ""))) if alive else "",
         "log": str(home.processes.log(name)),
     }
 
