@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -20,7 +21,7 @@ from suanli_node.direct.desk import DirectDesk, Streams
 from suanli_node.direct.limits import RatedGate
 from suanli_protocol import wire
 from suanli_protocol.bodies import CHUNK_BYTES_MAX, JSON_BYTES_MAX, Body, announced, whole
-from suanli_protocol.errors import ProtocolError, SuanliError
+from suanli_protocol.errors import NotFoundError, ProtocolError, SuanliError
 from suanli_protocol.problems import LimitError, misfit, problem
 
 WAIT_MAX_S = 20
@@ -28,6 +29,7 @@ LOOK_S = 0.25
 PING_S = 10.0
 STREAMS_MAX = 64
 STREAMS_PER_KEY = 8
+PATH_SHOWN_MAX = 200
 log = logging.getLogger(__name__)
 B = TypeVar("B", bound=wire.Body)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -58,7 +60,10 @@ class DirectApi:
             (blob, "PUT", self.append),
             (blob, "GET", self.download),
         )
-        return Starlette(routes=[Route(path, answered(handler), methods=[method]) for path, method, handler in routes])
+        return Starlette(
+            routes=[Route(path, answered(handler), methods=[method]) for path, method, handler in routes],
+            exception_handlers={HTTPException: misrouted},
+        )
 
     # Who the node is
 
@@ -183,6 +188,8 @@ def answered(handler: Handler) -> Handler:
             return await handler(request)
         except SuanliError as error:
             return problem(error)
+        except UnicodeEncodeError as error:
+            return problem(ProtocolError(f"the request holds text that is no Unicode: {error.reason}"))
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except Exception:
@@ -190,6 +197,17 @@ def answered(handler: Handler) -> Handler:
             return problem(SuanliError("the node failed to handle this request", hint="its log says more"))
 
     return answer
+
+
+def misrouted(request: Request, error: Exception) -> Response:
+    """The problem of a request that no route takes."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    found = request.url.path[:PATH_SHOWN_MAX]
+    if error.status_code == 404:
+        return problem(NotFoundError(f"there is nothing at {found}"))
+    response = problem(ProtocolError(f"{request.method} {found}: {error.detail}"), status=error.status_code)
+    response.status_code = error.status_code
+    return response
 
 
 async def read_body(request: Request, limit: int) -> bytes:

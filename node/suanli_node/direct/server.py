@@ -25,6 +25,7 @@ def bind(address: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, int(port)))
+        listener.listen(CONNECTIONS_MAX)  # who comes before the server runs waits for it
     except OSError as error:
         listener.close()
         raise ConfigurationError(f"{address} cannot be listened on: {error.strerror}", hint="name another") from None
