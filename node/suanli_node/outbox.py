@@ -26,6 +26,7 @@ from suanli_protocol.escrow import Escrow
 from suanli_protocol.signing import Signer
 
 MINED_S = 45.0  # a version is given so long before the next is sent at a higher fee
+GONE_S = 15.0  # so long a nonce may be used before the receipt of what used it is told
 RAISE = (5, 4)
 RAISES_MAX = 6  # 1.25^6: at most 3.8 times the fee that was right at first
 log = logging.getLogger(__name__)
@@ -75,10 +76,11 @@ class Outbox:
                 return
             log.info("%s %s was under way and is taken up", letter.what, letter.lease)
             try:
+                is_gone = self._is_gone(letter)
                 receipt = self._answer(letter)
                 if receipt is not None:
                     self._conclude(letter, receipt)
-                elif not self._is_gone(letter):
+                elif not is_gone:
                     self._chain.estimate({"from": self._signer.address, "to": letter.to, "data": letter.data})
                     self._carry(letter)
             except ChainRevertedError as error:
@@ -153,8 +155,13 @@ class Outbox:
         return next((receipt for receipt in found if receipt is not None), None)
 
     def _is_gone(self, letter: Letter) -> bool:
-        """Whether the nonce was used by none of the versions."""
-        return self._chain.nonce(self._signer.address, "latest") > letter.nonce and self._answer(letter) is None
+        """Whether none of the versions used the nonce. An endpoint may know of a nonce before its receipt is there."""
+        deadline = time.monotonic() + GONE_S
+        while self._chain.nonce(self._signer.address, "latest") > letter.nonce and self._answer(letter) is None:
+            if time.monotonic() >= deadline:
+                return True
+            time.sleep(0.05)
+        return False
 
     def _raise(self, letter: Letter) -> None:
         fee, tip = self._chain.fees()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from suanli_node import outbox as outbox_module
 from suanli_node.outbox import RAISES_MAX, Outbox
 from suanli_protocol import faults
 from suanli_protocol.chain import SignedTransaction
@@ -38,6 +39,7 @@ class Pool:
     void: bool = False
     full_of: str = ""  # why nothing is taken
     gone: bool = False  # no answer comes
+    late: int = 0  # so often a receipt is not there yet, though the nonce is used
 
     def mine(self) -> None:
         """A block with what pays enough."""
@@ -91,6 +93,9 @@ class Pool:
 
     def receipt(self, version: bytes) -> TxReceipt | None:
         if version not in self.mined:
+            return None
+        if self.late:
+            self.late -= 1
             return None
         return TxReceipt(version, 1, 40_000, 2, self.mined[version][0] + 1, bytes(32), "", ())
 
@@ -196,8 +201,33 @@ def test_an_answer_that_did_not_come_says_nothing_and_the_letter_is_kept(pool: P
     assert [line["what"] for line in costs(folder)] == ["claim"]
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_receipt_may_come_after_its_nonce_is_used(
+    pool: Pool, folder: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Endpoints tell of a block piece by piece; that is no other program's transaction."""
+    pool.late = 4
+    if killed:
+        with monkeypatch.context() as patched:
+            patched.setattr(faults, "reach", _killing)
+            with pytest.raises(Killed):
+                an_outbox(pool, folder).send(TO, b"one", what="claim")
+        pool.void = True  # it is done: a second one would be refused
+        an_outbox(pool, folder).settle()
+    else:
+        an_outbox(pool, folder).send(TO, b"one", what="claim")
+    assert contents(pool) == [b"one"]
+    assert [line["what"] for line in costs(folder)] == ["claim"]
+
+
+def _killing(name: str) -> None:
+    if name == "node.transaction.sent":
+        raise Killed
+
+
 def test_another_program_with_the_same_key_is_named(pool: Pool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.base = 10**9
+    monkeypatch.setattr(outbox_module, "GONE_S", 0.0)
     monkeypatch.setattr(time, "sleep", lambda _: pool.foreign())
     outbox = an_outbox(pool, folder)
     outbox._mined_s = 60.0
