@@ -158,7 +158,14 @@ class Chain:
     # Transactions
 
     def send(
-        self, signer: Signer, data: bytes, *, to: str | None, gas: int | None = None, nonce: int | None = None
+        self,
+        signer: Signer,
+        data: bytes,
+        *,
+        to: str | None,
+        gas: int | None = None,
+        nonce: int | None = None,
+        fees: tuple[int, int] | None = None,
     ) -> bytes:
         """Signs and sends a transaction and returns its hash; it is not mined yet.
 
@@ -170,7 +177,7 @@ class Chain:
             request["to"] = to
         limit = self.estimate(request) if gas is None else gas
         taken = self.nonce(signer.address) if nonce is None else nonce
-        signed = self.sign(signer, data, to=to, gas=limit, nonce=taken, fees=self.fees())
+        signed = self.sign(signer, data, to=to, gas=limit, nonce=taken, fees=fees or self.fees())
         self.submit(signed.raw)
         return signed.hash
 

@@ -123,9 +123,10 @@ class Escrow:
         to: str | None = None,
         gas: int | None = None,
         nonce: int | None = None,
+        fees: tuple[int, int] | None = None,
     ) -> bytes:
         """Sends calldata to the escrow (or `to`) and returns the hash at once; see Chain.send."""
-        return self.chain.send(signer, data, to=to or self.address, gas=gas, nonce=nonce)
+        return self.chain.send(signer, data, to=to or self.address, gas=gas, nonce=nonce, fees=fees)
 
     def wait(self, transaction: bytes, timeout_s: float = WAIT_TIMEOUT_S) -> TxReceipt:
         """The receipt once it is mined; see Chain.wait."""

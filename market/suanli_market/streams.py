@@ -28,7 +28,7 @@ async def event_stream(store: Store, hub: Hub, party: str, after: int) -> AsyncI
             for event in batch:
                 after = event.seq
                 yield f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
-            if not batch and not await waiter.wait(PING_S):
+            if len(batch) < BATCH and not await waiter.wait(PING_S):  # what came since the reset has rung
                 yield ": ping\n\n"
 
 

@@ -41,7 +41,7 @@ class KnownAccounts:
         """The test's accounts; unknown ones are empty."""
         return {address: self.held.get(address, Account()) for address in addresses}
 
-    def advance(self, block: int, touched: Any) -> None:
+    def advance(self, block: int, touched: Any, read: Any = None) -> None:
         """Nothing is kept."""
 
 

@@ -7,7 +7,7 @@ Kept until an event touches them. Reading at the known block keeps accounts and 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from suanli_protocol.errors import ChainUnavailableError
 from suanli_protocol.escrow import Escrow
@@ -26,8 +26,14 @@ class Accounts:
         self._block = 0
         self._version = 0
 
-    def advance(self, block: int, touched: Iterable[str] | None) -> None:
-        """The chain is known up to `block` now; the touched accounts (None: all) are to be read anew."""
+    def read(self, addresses: Iterable[str], block: int) -> dict[str, Account]:
+        """Those that are kept of the accounts, as a block that is about to be known has them."""
+        with self._lock:
+            kept = [address for address in addresses if address in self._known]
+        return {address: self._escrow.account(address, block=block) for address in kept}
+
+    def advance(self, block: int, touched: Iterable[str] | None, read: Mapping[str, Account] | None = None) -> None:
+        """The chain is known up to `block` now; the touched accounts (None: all) are read anew, or were `read`."""
         with self._lock:
             self._block = block
             if touched is None:
@@ -37,6 +43,7 @@ class Accounts:
             for address in touched:
                 self._known.pop(address, None)
                 self._version += 1
+            self._known.update(read or {})
 
     def get(self, addresses: Iterable[str]) -> dict[str, Account]:
         """The accounts at the known block; ChainUnavailableError if one has to be read and cannot be."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import update
@@ -29,7 +29,7 @@ from suanli_market.store import Store
 from suanli_market.tables import ChainStepRow, ChainTransactionRow, CursorRow, LeaseRow, MatchRow, ReceiptRow
 from suanli_protocol import faults, wire
 from suanli_protocol.errors import ChainError, ChainUnavailableError, NotFoundError, SuanliError
-from suanli_protocol.escrow import Block, Chain, Escrow
+from suanli_protocol.escrow import Account, Block, Chain, Escrow
 from suanli_protocol.events import (
     EscrowEvent,
     Finalized,
@@ -169,7 +169,7 @@ class Indexer:
                 log.exception("a step along the chain failed")
 
     def _step(self) -> bool:
-        """One stretch of blocks; False if there was nothing new."""
+        """One stretch of blocks; False if there was nothing new, or nothing is left."""
         cursor, tip = self._cursor, self._tip()
         if not self._is_same_chain(cursor, tip):
             self._undo(tip)
@@ -188,9 +188,15 @@ class Indexer:
             faults.reach("market.blocks.projected")
         faults.reach("market.blocks.committed")
         self._cursor = _Cursor(block.number, block.hash, step.opened)
-        self._keeper.advance(block, step.touched, step.changes)
-        self._keeper.refresh(step.touched or ())
-        return True
+        self._keeper.advance(block, step.touched, step.changes, self._read_accounts(step.touched or (), block))
+        return last < tip.number
+
+    def _read_accounts(self, touched: Iterable[str], block: Block) -> dict[str, Account]:
+        """What those who wait for the step would read next."""
+        try:
+            return self._keeper.accounts.read(touched, block.number)
+        except ChainError:
+            return {}  # they try it themselves
 
     def _stretch(self, events: Sequence[EscrowEvent], block: Block) -> Stretch:
         """The events with the times that their projection needs; `block` is one whose time is known."""
@@ -220,6 +226,8 @@ class Indexer:
         """Whether the cursor's block is still the chain's. A step that brings nothing costs no call."""
         if tip.number < cursor.block:
             return False
+        if tip.number == cursor.block + 1:
+            return tip.parent == cursor.block_hash
         here = tip if tip.number == cursor.block else self._chain.block(cursor.block)
         return here.hash == cursor.block_hash
 

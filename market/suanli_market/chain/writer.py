@@ -36,6 +36,8 @@ GAS_PER_DUTY = 200_000
 GAS_MAX = 16_000_000  # a transaction may use at most 16,777,216
 RECEIPT_TIMEOUT_S = 120.0
 TICK_S = 1.0
+FEES_S = 1.0  # for which fees are good
+SETTLE_PAUSE_S = 0.1  # between settlements: what is countersigned meanwhile goes with the next
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class ChainWriter:
         self._stopping = False
         self._limit = BATCH_MAX
         self._nonce: int | None = None
+        self._settle_at, self._is_settling_put_off = 0.0, False  # not before (monotonic)
+        self._fees = (-FEES_S, (0, 0))  # when they were asked for (monotonic), and what they were
         self._is_lost = True  # what was sent before is not known yet
         self._duties = Duties(store)
         self._thread = threading.Thread(target=self._run, name="chain-writer", daemon=True)
@@ -96,7 +100,7 @@ class ChainWriter:
     def _run(self) -> None:
         delay = 0.0
         while not self._stopping:
-            self._work.wait(TICK_S)
+            self._work.wait(self._patience())
             self._work.clear()
             if self._keeper.halted is not None:
                 continue
@@ -119,14 +123,20 @@ class ChainWriter:
                 time.sleep(delay)
                 self._work.set()
 
+    def _patience(self) -> float:
+        return max(0.0, self._settle_at - time.monotonic()) if self._is_settling_put_off else TICK_S
+
     def _drain(self) -> None:
-        while not self._stopping and self._keeper.halted is None:
+        """Sends what waits; what comes to wait meanwhile rings."""
+        self._is_settling_put_off = False
+        is_more = True
+        while is_more and not self._stopping and self._keeper.halted is None:
+            limit = self._limit
             found = (self._openings(), self._settlements(), self._duty())
             batches = [batch for batch in found if batch is not None]
-            if not batches:
-                return
             for batch in batches:
                 self._carry_out(batch)
+            is_more = any(batch.kind in DUTIES or len(batch.rows) == limit for batch in batches)
 
     # What waits
 
@@ -149,6 +159,9 @@ class ChainWriter:
         return Batch("open", calldata, gas, tuple(match.id or 0 for match, _, _, _ in found))
 
     def _settlements(self) -> Batch | None:
+        if time.monotonic() < self._settle_at:
+            self._is_settling_put_off = True
+            return None
         with self._store.read() as session:
             found = session.exec(
                 select(ReceiptRow, LeaseRow)
@@ -164,6 +177,7 @@ class ChainWriter:
             settlements = [_settlement(session, receipt, lease) for receipt, lease in found]
         if not settlements:
             return None
+        self._settle_at = time.monotonic() + SETTLE_PAUSE_S
         gas = min(GAS_MAX, GAS_BASE + GAS_PER_SETTLEMENT * len(settlements))
         return Batch("settle", self._escrow.encode_settle(settlements), gas, tuple(row.id for _, row in found))
 
@@ -182,7 +196,9 @@ class ChainWriter:
             self._nonce = self._chain.nonce(self._signer.address)
         intent = self._intend(batch, self._nonce)
         faults.reach(f"market.{batch.kind}.intended")
-        transaction = self._escrow.send(self._signer, batch.calldata, gas=batch.gas, nonce=self._nonce)
+        transaction = self._escrow.send(
+            self._signer, batch.calldata, gas=batch.gas, nonce=self._nonce, fees=self._fees_now()
+        )
         self._nonce += 1
         faults.reach(f"market.{batch.kind}.sent")
         try:
@@ -199,6 +215,14 @@ class ChainWriter:
         self._mark_mined(intent, receipt)
         faults.reach(f"market.{batch.kind}.marked")
         self._limit = min(BATCH_MAX, self._limit * 2)
+
+    def _fees_now(self) -> tuple[int, int]:
+        """The chain's fees, asked for once in a while: they leave room for the base fee to double."""
+        at, fees = self._fees
+        if time.monotonic() - at > FEES_S:
+            fees = self._chain.fees()
+            self._fees = time.monotonic(), fees
+        return fees
 
     def _intend(self, batch: Batch, nonce: int) -> int:
         """Writes the intent down and ties its rows to it."""
@@ -242,6 +266,7 @@ class ChainWriter:
     def _resume(self) -> None:
         """After a start or a break: waits for what is still under way, then lets the indexer read the outcome."""
         self._nonce = self._chain.nonce(self._signer.address)
+        self._fees = (-FEES_S, (0, 0))
         with self._store.read() as session:
             rows = session.exec(
                 select(ChainTransactionRow)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from suanli_market.chain.accounts import Accounts
 from suanli_market.clearing.book import Book, Change, Proposed, View
 from suanli_market.clearing.conditions import Facts
 from suanli_protocol.errors import SuanliError
 from suanli_protocol.escrow import Block
+from suanli_protocol.lease import Account
 
 
 class Keeper:
@@ -49,14 +50,20 @@ class Keeper:
             self._book.apply_all(changes)
         self.changed.set()
 
-    def advance(self, block: Block, touched: set[str] | None, changes: Iterable[Change]) -> None:
-        """Folds a step of the chain in: its changes and the accounts that it touched, at once."""
+    def advance(
+        self,
+        block: Block,
+        touched: set[str] | None,
+        changes: Iterable[Change],
+        read: Mapping[str, Account] | None = None,
+    ) -> None:
+        """Folds a step of the chain in: its changes and the accounts that it touched, at once; some may be `read`."""
         with self._lock:
             self._chain_version += 1
             self._block, self._block_hash, self._block_time = block.number, block.hash, block.timestamp
             self._book.apply_all(changes)
             self._book.touch(touched)
-            self.accounts.advance(block.number, touched)
+            self.accounts.advance(block.number, touched, read)
         if touched is None or touched:
             self.changed.set()
 
@@ -86,12 +93,6 @@ class Keeper:
                 accounts = self._book.accounts({party: read[party] for party in parties})
                 facts = Facts(self.now(), self._market, accounts)
                 return View(self._book.index, self._book.waiting(), facts, self._last_seq)
-
-    def refresh(self, touched: Iterable[str]) -> None:
-        """Reads the touched accounts that the book names, so that the next clearing need not wait for the chain."""
-        with self._lock:
-            known = [address for address in touched if address in self._book.by_party]
-        self.accounts.get(known)
 
     def block(self) -> tuple[int, bytes]:
         """Number and hash of the known block."""

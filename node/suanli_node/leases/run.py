@@ -181,7 +181,6 @@ class LeaseRun:
                 assert_never(self.record.step)
 
     def _prepare(self) -> None:
-        self._report(Phase.STARTING)
         try:
             job = self._take_in()
         except RunRefusedError as refusal:
@@ -202,6 +201,8 @@ class LeaseRun:
             job = self.record.job = intake.job(begun + JOB_WAIT_S)
         finally:
             self.record.consumer_key = intake.consumer_key
+        if job.archive or job.python:  # what needs no preparing runs before anybody could read that it is prepared
+            self._report(Phase.STARTING)
         deadline = begun + min(job.timeouts.startup, STARTUP_SECONDS_MAX)
         unpacked = intake.archive(job.archive, deadline) if job.archive else None
         prepare = services.workshop.prepare
