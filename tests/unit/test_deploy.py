@@ -61,6 +61,15 @@ def test_the_password_comes_as_a_credential(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_its_documentation_is_installed_by_the_steps(name: str) -> None:
+    reader = configparser.ConfigParser(strict=False, interpolation=None)
+    reader.read(DEPLOY / f"{name}.service")
+    named = reader["Unit"]["Documentation"].removeprefix("file://")
+    page = ROOT / "docs" / Path(named).name
+    assert f"install -D -m 0644 docs/{page.name} {named}" in page.read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_variables_that_it_names_are_read(name: str) -> None:
     group, verb = COMMANDS[name]
     assert isinstance(group, click.Group)
