@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import urlencode
@@ -24,6 +24,7 @@ from suanli_protocol.plain_http import PlainHttp, PlainHttpError
 from suanli_protocol.signing import Domain, Signer
 
 B = TypeVar("B", bound=BaseModel)
+HISTORY_HEADER, AFTER_HEADER = "Suanli-History", "Suanli-After"  # of an event stream's answer
 HEADERS = ("Suanli-Signer", "Suanli-At", "Suanli-Nonce", "Suanli-Signature")
 CHUNK_BYTES = 4 * 1024 * 1024
 WHOLE_BYTES_MAX = 64 * 1024  # a blob up to here is announced and sent in one request
@@ -226,9 +227,15 @@ class MarketClient:
 
     # Events
 
-    def events(self, after: int = 0) -> Iterator[wire.Event]:
-        """The signer's events with seq > after, as they come, until the connection breaks (UnreachableError)."""
-        target = f"/v1/events{_query(after=after)}"
+    def events(
+        self, after: int = 0, *, history: str = "", on_start: Callable[[int, str], None] | None = None
+    ) -> Iterator[wire.Event]:
+        """The signer's events with seq > after, as they come, until the connection breaks (UnreachableError).
+
+        `on_start` is told first after which number they begin, and of which history the numbers are: after 0, if it is
+        another than the reader's `history`, as when the market's database was put back from a copy.
+        """
+        target = f"/v1/events{_query(after=after, history=history)}"
         timeout = httpx.Timeout(REQUEST_TIMEOUT_S, read=EVENT_SILENCE_S)
         try:
             with self._http.stream(
@@ -236,6 +243,8 @@ class MarketClient:
             ) as response:
                 if response.is_error:
                     self._raise(Answer(response.status_code, response.read()))
+                if on_start is not None and HISTORY_HEADER in response.headers:
+                    on_start(_number(response.headers.get(AFTER_HEADER, "")), response.headers[HISTORY_HEADER])
                 for line in response.iter_lines():
                     if line.startswith("data:"):
                         yield wire.Event.model_validate_json(line.removeprefix("data:").strip())
@@ -334,6 +343,12 @@ class MarketClient:
 def _query(**values: object) -> str:
     given = {key: value for key, value in values.items() if value != ""}
     return f"?{urlencode(given)}" if given else ""
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise errors.ProtocolError(f"the market's events begin after {text!r:.40}, which is no number")
+    return int(text)
 
 
 def _validate(data: Any, kind: type[B]) -> B:

@@ -7,15 +7,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from sqlalchemy import func
+from sqlmodel import select
 
 from suanli_market.enclosures import enclosed
 from suanli_market.events import events_after
 from suanli_market.hub import Hub
 from suanli_market.store import Store
+from suanli_market.tables import CursorRow, EventRow
 from suanli_protocol import wire
 
 PING_S = 10.0
 BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """From where a stream is sent: events with a number above `after`, in this history of the numbers."""
+
+    after: int
+    history: str
+
+
+def start_of(store: Store, after: int, history: str = "") -> Start:
+    """Where a reader goes on that has seen the events up to `after` of a history ("": it does not know of which).
+
+    At the beginning, if the numbers are not those that it means: the database is another, or was put back from a copy.
+    """
+    with store.read() as session:
+        cursor = session.get(CursorRow, 1)
+        last = session.exec(select(func.max(EventRow.seq))).one() or 0
+    own = cursor.history if cursor is not None else ""
+    is_other = (history and history != own) or after > last
+    return Start(0 if is_other else after, own)
 
 
 async def event_stream(store: Store, hub: Hub, party: str, after: int) -> AsyncIterator[str]:

@@ -48,12 +48,11 @@ class Daemon:
     closer: Closer
     hands: Hands
     upkeep: Callable[[], None]  # bounds what leases leave; ConfigurationError if nothing should be sold now
-    origin: Callable[[], str]  # what tells this database of the market from another
 
     def __post_init__(self) -> None:
         self._failure: SuanliError | None = None
         self._mode = Mode.SELLING
-        self._origin = ""
+        self._history = ""  # of the market's events
         self._unfit = ""  # why nothing should be sold now
         self._compared = 0.0  # when a comparison of all leases last began that then succeeded (monotonic)
 
@@ -174,7 +173,8 @@ class Daemon:
         waits = pauses()
         while not self.halted.is_set():
             try:
-                for event in self.market.events(after=self._read_cursor()):
+                after, history = self._read_cursor()
+                for event in self.market.events(after, history=history, on_start=self._begin_events):
                     waits = pauses()
                     if event.kind == "chain.reset":
                         self._check_genesis()
@@ -201,19 +201,21 @@ class Daemon:
             )
             self.halt()
 
-    def _read_cursor(self) -> int:
-        """The last event that was handled; 0 if the market has lost its database since: it counts from 1 again."""
-        origin = self.origin()
+    def _read_cursor(self) -> tuple[int, str]:
+        """The last event that was handled, and of which history of the market's it is."""
         try:
             known = json.loads(self.state.cursor.read_bytes())
-            after, former = int(known["after"]), str(known.get("origin", ""))
+            return int(known["after"]), str(known.get("history", ""))
         except (FileNotFoundError, ValueError, KeyError):
-            after, former = 0, ""
-        if former and former != origin:
+            return 0, ""
+
+    def _begin_events(self, after: int, history: str) -> None:
+        """The numbers begin anew if the market's database is another, or was put back: what is known is read again."""
+        seen, _ = self._read_cursor()
+        if after < seen:
             log.warning("the market has another history than before: its events are read from the first")
-            after = 0
-        self._origin = origin
-        return after
+        self._history = history
+        self._write_cursor(after)
 
     def _write_cursor(self, seq: int) -> None:
-        write_json(self.state.cursor, {"after": seq, "origin": self._origin})
+        write_json(self.state.cursor, {"after": seq, "history": self._history})

@@ -46,7 +46,7 @@ from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.chain import Chain
 from suanli_protocol.devnet import DEVNET_CHAIN_IDS
-from suanli_protocol.documents import Attributes, hex32, sha256
+from suanli_protocol.documents import Attributes, hex32
 from suanli_protocol.errors import ConfigurationError, SuanliError, UnreachableError
 from suanli_protocol.escrow import Escrow
 from suanli_protocol.market_client import MarketClient
@@ -142,7 +142,6 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
                 genesis=lambda: hex32(chain.genesis()),
                 keep_engine=lambda: keep_engine(settings, state, inventory, executor),
                 closer=closer, hands=Hands(closer, ledger, desk.runs), upkeep=upkeep,
-                origin=lambda: origin_of(stream),
             )  # fmt: skip
             direct = ""
             if counter is not None:
@@ -236,12 +235,6 @@ def keep_up(settings: Settings, state: StateFolder, desk: LeaseDesk) -> None:
             hint="make room on that disk",
             code="disk",
         )
-
-
-def origin_of(market: MarketClient) -> str:
-    """The digest of the first entry of the market's log: it tells this database from one that was made anew."""
-    first = market.log(1, 1)
-    return hex32(sha256(json.dumps(first, sort_keys=True).encode())) if first else ""
 
 
 def counter_of(

@@ -21,7 +21,7 @@ class Feed:
     """Events of one bid and its lease, from the first that is newer than `after`."""
 
     def __init__(self, market: MarketClient, is_mine: Callable[[wire.Event], bool], *, after: int = 0) -> None:
-        self._market, self._is_mine, self.last = market, is_mine, after
+        self._market, self._is_mine, self.last, self._history = market, is_mine, after, ""
         self._queue: queue.Queue[wire.Event] = queue.Queue()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._read, name="events", daemon=True)
@@ -44,11 +44,15 @@ class Feed:
         except queue.Empty:
             return found
 
+    def _begin(self, after: int, history: str) -> None:
+        """The numbers begin anew if the market's history is another; an event that was seen is only looked at again."""
+        self.last, self._history = after, history
+
     def _read(self) -> None:
         failures = 0
         while not self._ended.is_set():
             try:
-                for event in self._market.events(self.last):
+                for event in self._market.events(self.last, history=self._history, on_start=self._begin):
                     failures, self.trouble = 0, None
                     self.last = max(self.last, event.seq)
                     if self._ended.is_set():

@@ -189,11 +189,20 @@ def test_a_backup_of_a_serving_market_is_a_market(world: World, tmp_path: Path) 
         assert (missing.returncode, json.loads(missing.stdout)["code"]) == (2, "not_found")
         signed = signed_receipt(market, provider, lease, amount=5)
         market.client(provider).post_receipt(wire.from_hex(lease.id), signed)  # after the backup: it will be lost
+        starts: list[tuple[int, str]] = []
+        next(market.client(consumer).events(0, on_start=lambda *start: starts.append(start)))
+        seen = events_until(market.client(consumer), "lease.receipt")[-1].seq
+        next(market.client(consumer).events(seen - 1, on_start=lambda *start: starts.append(start)))
+        assert [start for start, _ in starts] == [0, seen - 1]
     again.mkdir()
     shutil.copy(copy, again / "market.sqlite")
     with start_market(serve_command(world, key, password, again)) as process:
         market = Market(world, process, again)
         client = market.client(consumer)
+        again_from_the_first = next(client.events(seen, history=starts[0][1], on_start=lambda *s: starts.append(s)))
+        assert starts[-1] == (0, starts[-1][1])
+        assert starts[-1][1] not in ("", starts[0][1]), "the copy has a history of its own"
+        assert again_from_the_first.seq <= seen
         assert client.post_bid(bid) == ack
         market.client(provider).post_receipt(wire.from_hex(lease.id), signed)
         client.countersign(wire.from_hex(lease.id), countersigned(market, consumer, signed.receipt))
