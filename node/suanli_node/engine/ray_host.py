@@ -25,6 +25,7 @@ from suanli_node.sandbox.process_tree import children
 from suanli_protocol.errors import ExecutionError, SuanliError
 
 OBJECT_STORE_BYTES = 80 * 2**20
+WORKER_IDLE_MS = 60_000  # a worker beyond one a core is kept so long: to start one costs a second of a core
 CALL_TIMEOUT_S = 20.0
 REAP_S = 10.0
 LINE_BYTES_MAX = 4 * 2**20
@@ -154,6 +155,7 @@ def start_ray(cpus: int, memory_mib: int, accelerators: int) -> None:
         RAY_DEDUP_LOGS="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         RAY_enable_metrics_collection="0",
+        RAY_idle_worker_killing_time_threshold_ms=str(WORKER_IDLE_MS),
     )
     import ray
 
