@@ -237,7 +237,7 @@ def test_a_lease_that_is_claimed_while_it_is_stopped_names_what_is_possible_now(
     meanwhile(monkeypatch, "stop", lambda: court.claim(state, 150))
     found = ask("consumer", "stop", id_of(state))
     assert found.status == 0, found.err
-    assert "others were faster: the lease is claimed; 0.00 " in found.out
+    assert "nothing was left to do: the lease is claimed; 0.00 " in found.out
     assert f"suanli dispute {id_of(state)}" in found.err
     refused(ask("consumer", "stop", id_of(state), "--json"), "the lease is claimed")
 

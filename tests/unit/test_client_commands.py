@@ -191,6 +191,12 @@ def test_an_event_cannot_steer_the_terminal_and_shows_money() -> None:
     assert "fee 0.000005 DEV" in text
 
 
+def test_an_event_reads_as_words_with_what_is_long_at_its_end() -> None:
+    data = {"transaction": "0x" + "11" * 32, "paid": "94", "kind": 1}
+    event = wire.Event(seq=1, at=0, kind="lease.settled", data=data)
+    assert line(event, a_record("aa11")).endswith(f"paid 0.000094 DEV, kind done, transaction 0x{'11' * 32}")
+
+
 def test_since_is_an_age_or_a_date() -> None:
     assert since_ms("2026-01-31T18:00:00+00:00") == 1_769_882_400_000
     assert since_ms("10m") < since_ms("5m")

@@ -47,6 +47,22 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert "Usage: suanli" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [[], ["wallet"], ["demo"], ["audit"], ["config"]])
+def test_without_arguments_there_is_help_and_no_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure.exit_status(cli, words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Usage: suanli")
+    assert "Error" not in told
+    assert "usage" not in told
+
+
+def test_a_strangers_words_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    failure.tell(errors.MarketError("no\x1b]0;gone\x07\r\nnever", hint="try \x9b31m"), Console())
+    told = capsys.readouterr().err
+    assert not {"\x1b", "\x07", "\r", "\x9b"} & set(told)
+    assert "never" in told
+
+
 def _all_errors(kind: type[errors.SuanliError]) -> Iterator[type[errors.SuanliError]]:
     for child in kind.__subclasses__():
         if child.__module__ == "suanli_protocol.errors":

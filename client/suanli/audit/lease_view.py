@@ -81,16 +81,17 @@ def _need(need: Lanes) -> str:
 def course(report: AuditReport, life: LeaseLife) -> Iterator[str]:
     """What happened to the lease, in the order of the chain."""
     yield ""
-    yield _happened("Opened", life.opened)
+    yield from _happened("Opened", life.opened)
     for step in life.steps:
         asked = _asked(report, step)
-        yield _happened(_named(step), step.transaction, *([asked] if asked else []))
+        yield from _happened(_named(step), step.transaction, *([asked] if asked else []))
     if not life.state.is_open:
         yield row("", end_of(life))
 
 
-def _happened(label: str, made: Transaction, *more: str) -> str:
-    return row(label, clock_time(made.timestamp), f"block {made.block}", hex32(made.hash), *more)
+def _happened(label: str, made: Transaction, *more: str) -> Iterator[str]:
+    yield row(label, clock_time(made.timestamp), f"block {made.block}", *more)
+    yield row("", style(hex32(made.hash), dim=True))
 
 
 def _named(step: Step) -> str:
@@ -106,7 +107,7 @@ def _asked(report: AuditReport, step: Step) -> str:
     """The amounts that a step was about."""
 
     def money(amount: int) -> str:
-        return format_money(amount, report.history.decimals)
+        return f"{format_money(amount, report.history.decimals)} {report.history.symbol}"
 
     match step.change:
         case Settle(amount) | Claim(amount):

@@ -101,19 +101,17 @@ def _finding(check: Check) -> Iterator[str]:
 
 def _table(report: AuditReport) -> Iterator[str]:
     history = report.history
-    yield style(
-        f"{'Lease':>5}  {'Status':9}  {'Attempt':>7}  {'Opened':25}  {'Paid':>14}  {'Fee':>12}  {'Id':66}", bold=True
-    )
+    yield style(f"{'Lease':>5}  {'Status':9}  {'Attempt':>7}  {'Opened':23}  {'Paid':>12}  {'Fee':>12}  Id", bold=True)
     for found in report.leases:
         mark = style("✓", "green") if found.ok else style("✗", "red")
-        life, id_ = found.lease, hex32(found.lease.id)
+        life, id_ = found.lease, hex32(found.lease.id)[:18]
         paid = fee = opened = attempt = ""
         if isinstance(life, LeaseLife):
             paid = format_money(life.split.to_provider, history.decimals, places=history.decimals)
             fee = format_money(life.split.to_market, history.decimals, places=history.decimals)
             opened = clock_time(life.opened.timestamp)
             attempt = str(life.state.clauses.attempt)
-        yield f"{life.number:>5}  {found.status:9}  {attempt:>7}  {opened:25}  {paid:>14}  {fee:>12}  {id_} {mark}"
+        yield f"{life.number:>5}  {found.status:9}  {attempt:>7}  {opened:23}  {paid:>12}  {fee:>12}  {id_} {mark}"
     yield ""
     yield from _checks(report.checks)
     if report.unchecked:

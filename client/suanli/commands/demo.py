@@ -38,10 +38,10 @@ class Steps:
                 f"\r\033[K{style('·', dim=True)} {step.ljust(10)} {style(meanwhile, dim=True)} …", err=True, nl=False
             )
 
-    def done(self, step: str, outcome: str, seconds: float) -> None:
-        """The step's line for good."""
+    def done(self, step: str, outcome: str, seconds: float | None = None) -> None:
+        """The step's line for good; with the time that it took, if that was measured."""
         start = "\r\033[K" if self._live else ""
-        took = style(f"  {seconds:.1f} s", dim=True)
+        took = style(f"  {seconds:.1f} s", dim=True) if seconds is not None else ""
         self._console.note(f"{start}{style('✓', 'green')} {step.ljust(10)} {outcome}{took}")
 
     def failed(self) -> None:
@@ -158,7 +158,7 @@ def down(console: Console, keep: bool) -> None:
         console.note("There is no demo; nothing to stop, nothing to remove.")
         return
     steps = Steps(console)
-    cleared = take_down(home, keep=keep, progress=lambda name, said: steps.done(name, said, 0.0))
+    cleared = take_down(home, keep=keep, progress=steps.done)
     if console.json:
         console.dump(_cleared_json(cleared))
     else:

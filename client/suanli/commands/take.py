@@ -29,7 +29,8 @@ from suanli_protocol.errors import UsageError
 def take(ctx: click.Context, /, offer: str, **options: Any) -> None:
     """Lease from one node directly: you open the lease and pay it out yourself, no market takes part.
 
-    NODE is the address at which the node listens (`suanli-node up --listen` prints it), or a file that holds it.
+    NODE is the address at which the node listens (`suanli-node up --listen` prints it; of the demo's nodes,
+    `suanli demo status` does), or a file that holds it.
 
     \b
     suanli take http://127.0.0.1:7750 -- python -c 'print(6*7)'

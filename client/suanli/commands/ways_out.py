@@ -50,7 +50,7 @@ def _tell(console: Console, client: Client, change: str, acted: Acted) -> None:
     words = f"the lease is {history.state}; {paid} were paid"
     if history.closed_by is None and history.progress.claimed:
         words += f", {claimed} are claimed"
-    console.data(words if acted.transaction else f"others were faster: {words}")
+    console.data(words if acted.transaction else f"nothing was left to do: {words}")
     open_ways = [] if acted.transaction else [way for way in ways(client, acted.now) if way != "settle"]
     console.next(*(f"suanli {way} {lease}" for way in open_ways), f"suanli audit lease {lease}")
 
@@ -113,16 +113,19 @@ def finalize(console: Console, lease: str) -> None:
 def settle(console: Console, lease: str) -> None:
     """Submit the receipt that both sides signed, without the market.
 
-    LEASE is a job of this machine. Its receipt must have been checked and signed (`suanli wait` does).
+    LEASE is a job of this machine, by its name, its id or its lease's number. Its receipt must have been checked and
+    signed (`suanli wait` does).
     """
     from suanli import lease_actions
+    from suanli.jobs.store import resolve
     from suanli_protocol.errors import NotFoundError
 
     with open_client(console) as client:
-        record = lease_actions.record_of(client, lease)
-        if record is None:
-            raise NotFoundError(f"{lease} is no job of this machine", hint="suanli ps -a")
-        found, signer = lease_actions.find(client, lease), client.signer
+        try:
+            record = resolve(lease, client.store.all())
+        except NotFoundError:
+            raise NotFoundError(f"{lease} is no job of this machine", hint="suanli ps -a") from None
+        found, signer = lease_actions.find(client, record.id), client.signer
 
         def send(escrow: Escrow, lease: FoundLease) -> TxReceipt:
             return escrow.settle(signer, [lease_actions.settlement(record, lease)])

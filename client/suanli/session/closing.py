@@ -85,7 +85,7 @@ def _sign(desk: Desk, agreement: Agreement, claim: Claim) -> None:
     seconds, rate = format_duration(evidence.billed_seconds), desk.money(agreement.clauses.rate)
     desk.tell(
         "signed",
-        f"bill recomputed: {seconds} at {rate}/h make {desk.money(amount)}"
+        f"bill recomputed: {seconds} at {rate}/h makes {desk.money(amount)}"
         if evidence.billing == "capacity"
         else f"bill recomputed from what was used: {desk.money(amount)}",
         amount=str(amount),
@@ -164,22 +164,26 @@ def _settled(desk: Desk, event: Settled, transaction: str) -> None:
     desk.save(phase=Phase.SETTLED.value, paid=str(event.paid), fee=str(event.fee), transaction=transaction)
     desk.tell(
         "settled",
-        f"{desk.money(event.paid)} to the provider, {desk.money(event.fee)} to the market, the rest back",
+        f"{desk.money(event.paid)} to the provider{_fee(desk, event.fee)}, the rest back",
         paid=str(event.paid),
         fee=str(event.fee),
         transaction=transaction,
     )
 
 
+def _fee(desk: Desk, fee: int) -> str:
+    return f", {desk.money(fee)} to the market" if fee else ""
+
+
 def _ended_alone(desk: Desk, event: Finalized | Resolved | Reclaimed, transaction: str) -> None:
     """The lease ended without a receipt of both sides."""
-    paid, fee = desk.money(event.paid), desk.money(event.fee)
+    paid, fee = desk.money(event.paid), _fee(desk, event.fee)
     match event:
         case Finalized():
-            text = f"the provider's claim stood: {paid} to it, {fee} to the market"
+            text = f"the provider's claim stood: {paid} to it{fee}"
             reason = desk.record.reason or (Reason.OK if event.kind == Kind.DONE else Reason.WORKER_LOST)
         case Resolved():
-            text = f"the arbiter decided: {paid} to the provider, {fee} to the market"
+            text = f"the arbiter decided: {paid} to the provider{fee}"
             reason = desk.record.reason or Reason.WORKER_LOST
             desk.save(gained=event.slash - event.cost_consumer)
         case Reclaimed():

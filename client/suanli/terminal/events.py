@@ -11,6 +11,8 @@ from suanli.session.outcome import words
 from suanli_protocol import wire
 from suanli_protocol.units import format_money
 
+KINDS: dict[object, str] = {0: "interim", 1: "done", 2: "failed"}  # of receipts and claims
+
 
 def line(event: wire.Event, record: Record | None) -> str:
     """One aligned line."""
@@ -28,7 +30,9 @@ def describe(event: wire.Event, record: Record | None) -> str:
     if event.kind == "lease.phase":
         reason = str(data.get("reason", ""))
         return f"{data.get('phase', '')}{': ' + words(reason) if reason else ''}"
-    return ", ".join(f"{name} {_value(name, value, record)}" for name, value in data.items() if _is_short(value))
+    shown = [(name, value) for name, value in data.items() if _is_short(value)]
+    shown.sort(key=lambda item: str(item[1]).startswith("0x"))  # what is long comes last
+    return ", ".join(f"{name} {_value(name, value, record)}" for name, value in shown)
 
 
 def unmatched(data: dict[str, Any]) -> str:
@@ -54,4 +58,8 @@ def _value(name: str, value: object, record: Record | None) -> str:
     is_money = name in ("paid", "fee", "amount", "penalty", "price", "deposit", "rate")
     if record is not None and is_money and str(value).isdigit():
         return f"{format_money(int(str(value)), record.decimals)} {record.symbol}"
+    if name == "kind" and value in KINDS:
+        return KINDS[value]
+    if name == "clock" and isinstance(value, int):
+        return time.strftime("%H:%M:%S", time.localtime(value))
     return str(value)

@@ -73,17 +73,23 @@ def tell(error: SuanliError, console: Console) -> None:
     if console.json or console.jsonl:
         click.echo(json.dumps(error.as_problem(), ensure_ascii=False), err=True)
         return
+    detail, hint = _harmless(error.detail), _harmless(error.hint)
     calm = isinstance(error, DetachedError)
     if calm and sys.stderr.isatty():
         click.echo(err=True)  # the terminal's own ^C stands on this line
     head = style("Detached" if calm else "Error", "yellow" if calm else "red", bold=True)
-    click.echo(f"{head}{_hang(error.detail, 5 if not calm else 8)}", err=True)
+    click.echo(f"{head}{_hang(detail, 5 if not calm else 8)}", err=True)
     if not calm:
         click.echo(style(f"       {error.title} ({error.code})", dim=True), err=True)
-    if error.hint:
-        click.echo(f"{style('Try', bold=True)}{_hang(error.hint, 3)}", err=True)
+    if hint:
+        click.echo(f"{style('Try', bold=True)}{_hang(hint, 3)}", err=True)
     if console.verbose > 1:
         traceback.print_exc(file=sys.stderr)
+
+
+def _harmless(text: str) -> str:
+    """A text that may be a stranger's, such as a market's reason: it steers no terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
 def _hang(text: str, used: int) -> str:
@@ -113,6 +119,9 @@ def _of_system(error: OSError) -> SuanliError:
 
 
 def _tell_usage(error: click.ClickException, console: Console, arguments: list[str]) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and not (console.json or console.jsonl):
+        click.echo(error.format_message(), err=True)
+        return
     own = arguments[: arguments.index("--") if "--" in arguments else None]
     console.json = console.json or not {"--json", "--jsonl"}.isdisjoint(own)
     ctx = getattr(error, "ctx", None)

@@ -216,12 +216,18 @@ def _costs(item: Plan) -> list[tuple[str, str, str]]:
     free = f"of {money(item.free)} free" if item.free is not None else "your account was not looked at"
     return [
         ("price", money(chosen.price), f"{time_bought}; billed {billed}, {least} at least"),
-        ("market fee", money(chosen.fee), f"{item.bid.fee_bps / 100:g} % of what is paid"),
+        ("market fee", money(chosen.fee), _fee_of(item)),
         ("gas", *_gas_of(item.bid.market == item.bid.consumer)),
         ("at most", money(item.budget), "the budget: the escrow cannot pay more"),
         ("stake", money(chosen.stake), "comes back"),
         ("locked", money(chosen.deposit), f"until it is settled, {free}"),
     ]
+
+
+def _fee_of(item: Plan) -> str:
+    if item.bid.market == item.bid.consumer:
+        return "there is no market"
+    return f"{item.bid.fee_bps / 100:g} % of what is paid"
 
 
 def _gas_of(is_direct: bool) -> tuple[str, str]:
@@ -331,9 +337,12 @@ def costs(rows: Sequence[Cost], totals: Sequence[Cost], by: str) -> RenderableTy
     columns: tuple[str, ...] = (by, "name", "jobs", "price", "market fee", "total", "gas", "")
     if by == "day":
         columns, lines = (columns[0], *columns[2:]), [(line[0], *line[2:]) for line in lines]
+    if by == "provider":  # the address goes below where there is no room
+        columns = ("provider", *columns[2:], "address")
+        lines = [(line[1] or line[0], *line[2:], line[0] if line[1] else "") for line in lines]
     right = ("jobs", "price", "market fee", "total", "gas")
     foot = Text("gas: what the market spent to open and settle; not on your bill", style=LABEL)
-    return Group(listing(columns, lines, right=right, loose=("name",)), Text(""), foot)
+    return Group(listing(columns, lines, right=right, loose=("name",), below=by == "provider"), Text(""), foot)
 
 
 def _cost_row(row: Cost, key: str, by: str) -> tuple[str, ...]:
