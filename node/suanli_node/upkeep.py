@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -59,11 +58,6 @@ def trim_environments(folder: Path, limit_mib: int, in_use: Iterable[str], *, no
     if gone:
         log.info("%d environments were deleted to keep the cache under %d MiB", len(gone), limit_mib)
     return gone
-
-
-def mark_used(environment: Path) -> None:
-    """The environment is used now."""
-    os.utime(environment)
 
 
 def drop_drafts(folder: Path, *, now: float | None = None) -> None:

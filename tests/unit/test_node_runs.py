@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost
+from suanli_node.engine.runs import RunFolder, RunPhase, RunSpec, RunStatus, lost, write_json
 from suanli_node.engine.supervisor import cell_of, verdict_of
 from suanli_node.sandbox.disk import DEPTH_MAX, disk_usage, remove_tree
 from suanli_node.sandbox.interface import Ending
@@ -57,6 +57,7 @@ def test_spec_and_status_survive_the_disk(tmp_path: Path) -> None:
     assert folder.started()
     assert folder.spec() == spec
     assert folder.status() == status
+    assert RunSpec.from_json({**spec.to_json(), "colour": "of another version"}) == spec
     assert (folder.path / "spec.json").stat().st_mode & 0o77 == 0
     assert lost(status, "why").reason == "worker_lost"
     folder.ask_to_stop("first")
@@ -64,6 +65,23 @@ def test_spec_and_status_survive_the_disk(tmp_path: Path) -> None:
     assert folder.stop_reason() == "first"
     folder.remove()
     assert not folder.path.exists()
+
+
+def test_a_file_that_was_written_has_its_name_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut after `write_json` returned loses neither the content nor the name."""
+    synced: list[tuple[str, bool]] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), (tmp_path / "record.json").exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_json(tmp_path / "record.json", {"a": 1})
+    (draft, there_before), folder = synced
+    assert draft.startswith(str(tmp_path / ".record.json."))
+    assert not there_before
+    assert folder == (str(tmp_path), True)
 
 
 def test_shell_and_argv_reach_the_cell_unchanged(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from suanli_node.upkeep import (
     MIB,
     drop_drafts,
     drop_old,
-    mark_used,
     trim_environments,
 )
 from support.builders import NOW
@@ -51,7 +50,7 @@ def test_what_a_lease_needs_or_has_just_used_stays_even_over_the_limit(tmp_path:
 def test_a_use_counts(tmp_path: Path) -> None:
     used = an_environment(tmp_path, "a", 1, 99_000)
     other = an_environment(tmp_path, "b", 1, 0)
-    mark_used(used)
+    os.utime(used)  # as `EnvironmentStore.prepare` does
     now = used.stat().st_mtime
     os.utime(other, (now - 1,) * 2)
     assert trim_environments(tmp_path, 2, (), now=now + GRACE_S + 1) == ["b"]

@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -60,7 +60,6 @@ class RunSpec:
     processes: int = 256  # processes and threads
     accelerators: int = 0  # whole ones
     log_bytes: int = 64 * 2**20
-    preface: str = ""  # what preparing it printed; stands first in the log
 
     def __post_init__(self) -> None:
         check_lease_id(self.lease_id)
@@ -85,8 +84,9 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The spec of its own JSON form."""
-        return cls(**{**data, "argv": tuple(data["argv"])})
+        """The spec of its own JSON form; what another version of this program wrote beside is left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known} | {"argv": tuple(data["argv"])})
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
@@ -231,6 +231,16 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make durable which files a folder has; before that, a file can be on the disk and its name not."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _bad(detail: str) -> ExecutionError:

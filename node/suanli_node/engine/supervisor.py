@@ -7,6 +7,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -46,12 +47,16 @@ def supervise(
     """
     spec = folder.spec()
     log = LogWriter(folder.log, limit=spec.log_bytes)
+    supervision = _Supervision(folder, spec, log, sandbox, notify)
     try:
-        status = _Supervision(folder, spec, log, sandbox, notify).run(environment, devices)
-    except SuanliError as error:
-        log.append(Source.NODE, f"{error.detail}\n".encode(), _now_ms())
-        status = ended(RunStatus(spec.lease_id), Reason.SANDBOX_FAILED, error.detail)
-    log.close()
+        status = supervision.run(environment, devices)
+    except Exception as error:  # whatever fails here, the job is dead by now: its run has an end, and the cause is told
+        detail = error.detail if isinstance(error, SuanliError) else f"the supervisor failed: {error!r:.300}"
+        with suppress(OSError):
+            log.append(Source.NODE, f"{detail}\n".encode(), _now_ms())
+        status = ended(supervision.status, Reason.SANDBOX_FAILED, detail)
+    with suppress(OSError):
+        log.close()
     folder.write_status(status)
     faults.reach("worker.run.concluded")
     notify()
@@ -68,7 +73,7 @@ class _Supervision:
     def __init__(self, folder: RunFolder, spec: RunSpec, log: LogWriter, sandbox: Sandbox, notify: Notify) -> None:
         self._folder, self._spec, self._log, self._sandbox, self._notify = folder, spec, log, sandbox, notify
         self._meter = meter.begin(spec.lease_id)
-        self._status = RunStatus(spec.lease_id)
+        self.status = RunStatus(spec.lease_id)
         self._verdict: tuple[Reason, str] | None = None  # why the node ends the job; the first reason stands
         self._kill_at = float("inf")
         self._next_look = self._next_sample = self._next_disk = self._next_notice = 0.0
@@ -76,18 +81,16 @@ class _Supervision:
 
     def run(self, environment: Path, devices: tuple[str, ...]) -> RunStatus:
         """Start, watch, and reap the job."""
-        if self._spec.preface:
-            self._log.append(Source.SETUP, self._spec.preface.encode(), _now_ms())
         if (reason := self._folder.stop_reason()) is not None:
-            return ended(self._status, Reason.STOPPED, reason)
+            return ended(self.status, Reason.STOPPED, reason)
         prisoner = self._sandbox.start(cell_of(self._spec, self._folder, environment, devices))
-        faults.reach("worker.child.started")
-        self._begin = time.monotonic()
-        self._status = replace(self._status, phase=RunPhase.RUNNING, started_at=int(time.time()))
-        self._folder.write_status(self._status)
-        faults.reach("worker.run.running")
-        self._notify()
         try:
+            faults.reach("worker.child.started")
+            self._begin = time.monotonic()
+            self.status = replace(self.status, phase=RunPhase.RUNNING, started_at=int(time.time()))
+            self._folder.write_status(self.status)
+            faults.reach("worker.run.running")
+            self._notify()
             self._watch(prisoner)
         finally:
             prisoner.kill()
@@ -205,7 +208,7 @@ class _Supervision:
         self._meter = meter.add(self._meter, sample)
         with self._folder.samples.open("ab") as file:
             file.write(canonical(asdict(sample)) + b"\n")
-        self._status = replace(self._status, usage=meter.usage(self._meter))
+        self.status = replace(self.status, usage=meter.usage(self._meter))
 
     def _conclude(self, ending: Ending) -> RunStatus:
         """The final status."""
@@ -215,7 +218,7 @@ class _Supervision:
         reason, detail = self._verdict or verdict_of(ending, self._spec)
         if reason not in (Reason.OK, Reason.EXIT_NONZERO):
             self._log.append(Source.NODE, f"{reason}: {detail}\n".encode(), _now_ms())
-        return ended(replace(self._status, exit_code=ending.exit_code), reason, detail)
+        return ended(replace(self.status, exit_code=ending.exit_code), reason, detail)
 
 
 def verdict_of(ending: Ending, spec: RunSpec) -> tuple[Reason, str]:

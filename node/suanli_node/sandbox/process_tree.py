@@ -30,8 +30,8 @@ def measure(root: int) -> TreeUsage:
     while waiting:
         pid = waiting.pop()
         with suppress(*_GONE):
-            text = Path(f"/proc/{pid}/stat").read_text()
-            fields = text[text.rindex(")") + 2 :].split()
+            text = Path(f"/proc/{pid}/stat").read_bytes()  # a process names itself, with any bytes
+            fields = text[text.rindex(b")") + 2 :].split()
             pids.append(pid)
             ticks += sum(map(int, fields[11:15]))  # utime stime cutime cstime
             threads += int(fields[17])
@@ -88,7 +88,7 @@ def signal_all(pids: tuple[int, ...], number: signal.Signals) -> None:
 
 def _kib(path: str, name: str) -> int:
     with suppress(*_GONE):
-        for line in Path(path).read_text().splitlines():
-            if line.startswith(name):
+        for line in Path(path).read_bytes().split(b"\n"):
+            if line.startswith(name.encode()):
                 return int(line.split()[1])
     return 0
