@@ -96,7 +96,9 @@ def render_status(found: dict[str, Any]) -> str:
         lines.append(f"money {free} free · {locked} locked in bonds · {wallet} in the wallet · gas {gas} coin")
     elif found["chain"]:
         lines.append(f"the chain says nothing: {found['chain']}")
-    lines.append(f"{found['receipts']} receipts over {found['billed']} base units")
+    billed = int(found["billed"])
+    over = f"{format_money(billed, funds['decimals'])} {funds['symbol']}" if funds else f"{billed} base units"
+    lines.append(f"{found['receipts']} receipts over {over}")
     lines += [_line(lease) for lease in found["leases"]]
     return "\n".join(lines)
 
