@@ -9,59 +9,21 @@ import pytest
 from suanli.session import evidence as evidences
 from suanli.session.agreement import read_agreement
 from suanli_protocol import billing, wire
-from suanli_protocol.documents import Evidence, LogSummary, hex32
 from suanli_protocol.errors import IntegrityError
-from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import Reason
 from support import builders
 from support.leases import Opened, an_opened_lease
+from support.receipts import LOG, an_evidence, signed
 
 DOMAIN = builders.a_domain()
 NOW = builders.NOW + 20
-LOG = LogSummary(sha256="0x" + "ab" * 32, size=10, chunks=1)
 
 
-def an_evidence(opened: Opened, **fields: Any) -> Evidence:
-    """Ten seconds of work, billed truly unless told otherwise."""
-    usage = fields.get("usage", builders.some_usage())
-    mode = fields.get("billing", "capacity")
-    bill = billing.due(opened.lease, opened.clauses, opened.offer, mode, usage, "ok")
-    values: dict[str, Any] = {
-        "lease": hex32(opened.id),
-        "sequence": 1,
-        "billing": mode,
-        "billed_seconds": bill.billed_seconds,
-        "amount": str(bill.amount),
-        "usage": usage,
-        "exit_code": 0,
-        "reason": Reason.OK.value,
-        "ready_at": builders.NOW + 1,
-        "started_at": builders.NOW + 2,
-        "ended_at": builders.NOW + 12,
-        "log": LOG,
-    }
-    return Evidence(**(values | fields))
-
-
-def signed(evidence: Evidence, /, **fields: Any) -> wire.SignedReceipt:
-    """A receipt over the evidence by the provider."""
-    values: dict[str, Any] = {
-        "lease": bytes.fromhex(evidence.lease[2:]),
-        "amount": int(evidence.amount),
-        "kind": billing.kind_of(evidence.reason),
-        "evidence": evidence.digest(),
-    }
-    receipt = Receipt(**(values | fields))
-    return wire.SignedReceipt(
-        receipt=wire.paper_to_json(receipt),
-        signature=wire.to_hex(builders.provider().sign(DOMAIN, receipt)),
-        evidence=evidence.to_json(),
-    )
-
-
-def read(opened: Opened, claim: wire.SignedReceipt, *, now: int = NOW, known: bool = True) -> evidences.Claim:
+def read(
+    opened: Opened, claim: wire.SignedReceipt, *, now: int = NOW, until: int = 2**40, known: bool = True
+) -> evidences.Claim:
     agreement = read_agreement(opened.view, DOMAIN, builders.consumer().address)
-    return evidences.read_claim(agreement, claim, DOMAIN, opened.job if known else None, now)
+    return evidences.read_claim(agreement, claim, DOMAIN, opened.job if known else None, now, until)
 
 
 def test_a_true_claim_passes() -> None:
@@ -135,6 +97,21 @@ def test_a_foreign_or_altered_signature_is_named() -> None:
     altered = claim.model_copy(update={"receipt": {**claim.receipt, "amount": "1"}})
     with pytest.raises(IntegrityError, match=r"^signature"):
         read(opened, altered)
+
+
+def test_nothing_is_paid_for_after_the_clock_of_a_stop() -> None:
+    opened = an_opened_lease()
+    claim = signed(an_evidence(opened))  # ten seconds
+    assert read(opened, claim, until=builders.NOW + 10).receipt.amount > 0
+    for until in (builders.NOW, builders.NOW + 9):
+        with pytest.raises(IntegrityError, match=r"^evidence.billedSeconds: 10, but the chain's clock"):
+            read(opened, claim, until=until)
+
+
+def test_what_costs_nothing_may_have_run_on_after_the_stop() -> None:
+    opened = an_opened_lease()
+    free = an_evidence(opened, reason="worker_lost", exit_code=None, amount="0")
+    assert read(opened, signed(free), until=builders.NOW).receipt.amount == 0
 
 
 @pytest.mark.parametrize("field", [{"sha256": "0x" + "cd" * 32}, {"size": 11}, {"chunks": 2}])

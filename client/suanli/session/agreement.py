@@ -19,7 +19,6 @@ from suanli_protocol.lease import (
     Progress,
     Refusal,
     ask_up,
-    has_ended,
     lease_id,
     refusal,
     same_address,
@@ -156,8 +155,3 @@ def check_on_chain(agreement: Agreement, read_seat: ReadSeat) -> None:
         raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(agreement.id)}")
     if word != seat_word(agreement.id, Progress()):
         raise IntegrityError("chain: the escrow's word at the seat is not that of this lease, running and unpaid")
-
-
-def is_closed(agreement: Agreement, read_seat: ReadSeat, paid: int = 0) -> bool:
-    """Whether the escrow has ended the lease: its seat is closed, or reopenable after this was `paid` in all."""
-    return has_ended(agreement.lease, read_seat(agreement.lease.seat_key), (0, paid))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from suanli.jobs.record import Record
-from suanli.session import agreement as agreements
 from suanli.session import direct, transfer
 from suanli.session import evidence as evidences
 from suanli.session.agreement import Agreement, NotYetOnChainError
@@ -13,6 +12,7 @@ from suanli.session.desk import Desk
 from suanli.session.evidence import Claim
 from suanli.session.joblog import LogFollower
 from suanli.session.outcome import words
+from suanli.session.standing import billable_until, standing
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError, MarketError
@@ -25,15 +25,16 @@ LOG_S = 60  # for the log to be complete once there is a receipt
 
 
 def take_receipt(
-    desk: Desk, agreement: Agreement, log: LogFollower, already: str | None, *, is_open: bool = True
+    desk: Desk, agreement: Agreement, log: LogFollower, view: wire.LeaseView, *, is_open: bool = True
 ) -> None:
-    """Checks the provider's claim in every figure, takes the outputs, and signs unless that is done `already`.
+    """Checks the provider's claim in every figure, takes the outputs, and signs unless the market has that already.
 
     A lease that was closed without this signature needs none any more.
     """
     record, signed = desk.record, desk.market.receipt(agreement.id)
     job = JobDocument.parse(record.job) if record.job is not None else None
-    claim = evidences.read_claim(agreement, signed, desk.domain, job, int(time.time()))
+    until = billable_until(desk, agreement, view.block)
+    claim = evidences.read_claim(agreement, signed, desk.domain, job, int(time.time()), until)
     evidences.check_log(claim.evidence, log.wait(claim.evidence.log.chunks, LOG_S))
     phase = _phase_of(claim)
     if record.evidence is None:
@@ -49,8 +50,8 @@ def take_receipt(
     _take_outputs(desk, agreement, claim)
     desk.save(phase=phase.value)
     faults.reach("client.outputs.taken")
-    if already:
-        desk.save(countersignature=already)
+    if view.countersignature:
+        desk.save(countersignature=view.countersignature)
     elif is_open:
         _sign(desk, agreement, claim)
 
@@ -123,33 +124,29 @@ def _ended(claim: Claim) -> str:
 
 
 def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
-    """The market names the transaction that closed the lease; the chain says what it paid, and that it is closed.
+    """The market calls the lease closed; the chain says by what, and what was paid.
 
     NotYetOnChainError while the own endpoint has not seen it, IntegrityError if other than the signed amount was paid.
     """
-    if not agreements.is_closed(agreement, desk.escrow.seat, int(view.paid)):
+    closed = standing(desk, agreement, view.block).closed_by
+    if closed is None:
         raise NotYetOnChainError("the escrow still holds the lease that the market calls closed")
-    transaction = wire.from_hex(view.settled_transaction or "0x", size=32, name="settledTransaction")
-    mined = desk.network.chain.receipt(transaction)
     faults.reach("client.settlement.seen")
+    mined = desk.network.chain.receipt(closed.transaction)
     if mined is not None:
         desk.save(gas=mined.gas_used + _gas_of_opening(desk, view))
     if agreement.clauses.attempt == agreement.bid.attempts:
         (desk.folder / "inputs.tar").unlink(missing_ok=True)  # no other lease will need it
-    for event in desk.escrow.events_of(mined) if mined is not None else []:
-        match event:
-            case Settled(lease_id=agreement.id, kind=Kind.DONE | Kind.FAILED):
-                _settled(desk, event, wire.to_hex(transaction))
-                return
-            case Released(lease_id=agreement.id):
-                _released(desk, agreement, event, wire.to_hex(transaction))
-                return
-            case Finalized(lease_id=agreement.id) | Resolved(lease_id=agreement.id) | Reclaimed(lease_id=agreement.id):
-                _ended_alone(desk, event, wire.to_hex(transaction))
-                return
-            case _:
-                continue
-    raise IntegrityError(f"settledTransaction: {view.settled_transaction} did not close this lease")
+    transaction = wire.to_hex(closed.transaction)
+    match closed:
+        case Settled():
+            _settled(desk, closed, transaction)
+        case Released():
+            _released(desk, agreement, closed, transaction)
+        case Finalized() | Resolved() | Reclaimed():
+            _ended_alone(desk, closed, transaction)
+        case _:
+            raise AssertionError(f"{closed} closes no lease")
 
 
 def _gas_of_opening(desk: Desk, view: wire.LeaseView) -> int:

@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 
 from suanli.session.agreement import Agreement
 from suanli_protocol import billing, wire
-from suanli_protocol.documents import Evidence, JobDocument, LogSummary, OutputFile, hex32
+from suanli_protocol.documents import Evidence, JobDocument, LogSummary, hex32
 from suanli_protocol.errors import IntegrityError, SignatureError
 from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import Reason
 from suanli_protocol.signing import Domain, verify
 
 SLACK_S = 5  # of unlike clocks, in what can have passed since the lease was opened
-OUTPUT_BYTES_MAX = 2 * 1024**3
-SUMMARY_FILES_MAX = 100_000
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,12 @@ class Claim:
 
 
 def read_claim(
-    agreement: Agreement, signed: wire.SignedReceipt, domain: Domain, job: JobDocument | None, now: int
+    agreement: Agreement, signed: wire.SignedReceipt, domain: Domain, job: JobDocument | None, now: int, until: int
 ) -> Claim:
     """The claim, once signature, digests, reason, times and bill hold; IntegrityError names the field that does not.
 
-    `now` is in seconds of Unix UTC. Log and outputs are for the caller to check against what it received.
+    `now`, and `until` when nothing is billable any more, are in seconds of Unix UTC. Log and outputs are for the caller
+    to check against what it received.
     """
     receipt = wire.paper_from_json(Receipt, signed.receipt)
     if receipt.lease != agreement.id:
@@ -53,6 +52,7 @@ def read_claim(
     _check_kind(receipt, evidence)
     _check_times(agreement, evidence, now)
     _check_bill(agreement, receipt, evidence, job)
+    _check_clock(agreement, receipt, evidence, until)
     unchecked = () if job is not None else ("the mode of billing", "the job's own timeouts")
     return Claim(receipt, signed.signature, evidence, unchecked)
 
@@ -102,17 +102,17 @@ def _check_bill(agreement: Agreement, receipt: Receipt, evidence: Evidence, job:
         raise _refused("amount", f"{receipt.amount}, recomputed {bill.amount}")
 
 
+def _check_clock(agreement: Agreement, receipt: Receipt, evidence: Evidence, until: int) -> None:
+    """No second is paid that the escrow would not let the provider claim alone: the chain's time has no slack."""
+    clauses = agreement.clauses
+    most = max(clauses.min_seconds, until - clauses.opened_at)
+    if receipt.amount and evidence.billed_seconds > most:
+        raise _refused("evidence.billedSeconds", f"{evidence.billed_seconds}, but the chain's clock gives {most}")
+
+
 def check_log(evidence: Evidence, received: LogSummary) -> None:
     """IntegrityError unless the log that arrived is the log that the evidence names."""
     for name in ("chunks", "size", "sha256"):
         told, got = getattr(evidence.log, name), getattr(received, name)
         if told != got:
             raise _refused(f"evidence.log.{name}", f"{told}, but what arrived has {got}")
-
-
-def check_output_files(evidence: Evidence, found: dict[str, OutputFile]) -> None:
-    """IntegrityError unless the files that came out of the archive are those that the evidence names."""
-    told = {file.path: file for file in (evidence.outputs.files if evidence.outputs else ())}
-    for path in sorted(told.keys() | found.keys()):
-        if told.get(path) != found.get(path):
-            raise _refused("evidence.outputs.files", f"{path} is not what the evidence says")

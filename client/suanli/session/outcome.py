@@ -7,6 +7,7 @@ from suanli.terminal.failure import CANCELLED, DISPUTED, JOB_FAILED, NOT_FINISHE
 from suanli_protocol.errors import TimedOutError
 from suanli_protocol.reasons import CONSUMER_FAULT, Phase, Reason
 
+RECEIPT_REFUSED = "receipt_refused"  # of a lease that ended without this side's signature, since the receipt is false
 ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED, Phase.SETTLED})
 _WORDS = {
     Reason.OK: "it ended with exit code 0",
@@ -31,6 +32,8 @@ _WORDS = {
 
 def words(reason: str) -> str:
     """A reason code as a person reads it."""
+    if reason == RECEIPT_REFUSED:
+        return "its receipt does not hold and was not signed"
     return _WORDS.get(Reason(reason), reason) if reason in set(Reason) else reason
 
 

@@ -21,7 +21,7 @@ from suanli.session.desk import Desk
 from suanli.session.feed import Feed
 from suanli.session.handover import slots_of
 from suanli.session.joblog import LogFollower
-from suanli.session.outcome import is_ended
+from suanli.session.outcome import RECEIPT_REFUSED, is_ended
 from suanli.session.progress import Silent, Watcher
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import LogLine
@@ -340,9 +340,19 @@ class Session:
         if not self.record.countersignature and (is_open or self.record.evidence is None):
             self.follow_log()
             if self._log is not None:
-                closing.take_receipt(self._desk, agreement, self._log, view.countersignature, is_open=is_open)
+                self._take_receipt(agreement, self._log, view, is_open=is_open)
         elif self.record.countersignature and view.countersignature is None and is_open:
             closing.countersign(self._desk, agreement)
+
+    def _take_receipt(self, agreement: Agreement, log: LogFollower, view: wire.LeaseView, *, is_open: bool) -> None:
+        """Signs the receipt if it holds. A false one of a lease that is over is told, and kept from nothing else."""
+        try:
+            closing.take_receipt(self._desk, agreement, log, view, is_open=is_open)
+        except IntegrityError as breach:
+            if view.state in OPEN_STATES or self.record.evidence is not None:
+                raise
+            self._desk.save(reason=RECEIPT_REFUSED, detail=breach.detail)
+            self._desk.tell_once("refused", "notice", f"the receipt was not signed: {breach.detail}")
 
     def _tell_phases(self, events: list[wire.Event]) -> None:
         for event in events:

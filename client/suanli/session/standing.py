@@ -7,8 +7,9 @@ from suanli.session.agreement import NEVER_USED, Agreement, NotYetOnChainError
 from suanli.session.desk import Desk
 from suanli_protocol import wire
 from suanli_protocol.errors import IntegrityError
+from suanli_protocol.events import Claimed, EscrowEvent, Opened, Stopped
 from suanli_protocol.lease import seat_word
-from suanli_protocol.lease_history import LeaseHistory, read_history
+from suanli_protocol.lease_history import LeaseHistory, fold
 
 
 def standing(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
@@ -16,10 +17,28 @@ def standing(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
 
     NotYetOnChainError if the own endpoint has not seen it, IntegrityError if events and the escrow's word disagree.
     """
+    return fold(_events(desk, agreement, opened_in))
+
+
+def billable_until(desk: Desk, agreement: Agreement, opened_in: int) -> int:
+    """The second of Unix UTC from which nothing more is billable, proven by the chain; raises as `standing` does.
+
+    That is the lease's end, or the clock of a stop or claim before it.
+    """
+    events = _events(desk, agreement, opened_in)
+    clocks = [event.clock for event in events if isinstance(event, Stopped | Claimed)]
+    return min([agreement.clauses.ends_at, *clocks])
+
+
+def _events(desk: Desk, agreement: Agreement, opened_in: int) -> list[EscrowEvent]:
+    """The lease's own events from its opening on: all of them, as the escrow's word at its seat proves."""
     head = desk.network.chain.block("latest").number
-    history = read_history(desk.escrow, agreement.id, opened_in, head)
+    events = desk.escrow.events_of_lease(agreement.id, opened_in, head)
+    if not any(isinstance(event, Opened) for event in events):
+        raise NotYetOnChainError(f"block {opened_in} does not open the lease {wire.to_hex(agreement.id)}")
+    history = fold(events)
     if history.closed_by is not None:  # a later attempt may have taken the seat: its word tells nothing any more
-        return history
+        return events
     word = desk.escrow.seat(agreement.lease.seat_key, block=head)
     if word == NEVER_USED:
         raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(agreement.id)}")
@@ -27,7 +46,7 @@ def standing(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
         raise IntegrityError(
             "chain: the escrow's word is not what the lease's events make", hint="ask another chain endpoint"
         )
-    return history
+    return events
 
 
 def stop(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
