@@ -29,6 +29,7 @@ from support.evm import Evm
 
 CALLS = int(os.environ.get("SUANLI_FUZZ_CALLS", "300"))
 SEED = int(os.environ.get("SUANLI_FUZZ_SEED", "1"))
+SEEDS = int(os.environ.get("SUANLI_FUZZ_SEEDS", "4"))
 
 
 def fuzz(seed: int, calls: int) -> World:
@@ -40,7 +41,7 @@ def fuzz(seed: int, calls: int) -> World:
     return world
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + 4))
+@pytest.mark.parametrize("seed", range(SEED, SEED + SEEDS))
 def test_anything_in_any_order(seed: int) -> None:
     world = fuzz(seed, CALLS)
     assert CALLS < 300 or all(world.outcomes.get(name) for name in (*EVERY, "open none", "open seat_taken"))
