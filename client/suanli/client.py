@@ -46,7 +46,7 @@ from suanli_protocol.errors import FundsError, NotFoundError, UsageError
 from suanli_protocol.lease import Account, Refusal, ask_up, deposit_of, lease_seconds, price_up, refusal, same_address
 from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.signing import Signer, struct_hash
-from suanli_protocol.units import parse_duration
+from suanli_protocol.units import parse_duration, parse_money
 
 if TYPE_CHECKING:
     from suanli.audit.report import AuditReport
@@ -201,7 +201,7 @@ class Client:
         """The job's max_price and budget in base units; UsageError if one is more than there is."""
         units = {}
         for name, text in (("max_price", job.max_price), ("budget", job.budget)):
-            amount = self.network.base_units(text, name) if text is not None else None
+            amount = parse_money(text, info.decimals, name=name) if text is not None else None
             if amount is not None and amount >= ANYTHING:
                 raise UsageError(f"{name}: {text} {info.symbol} is more than there is", hint="write a smaller amount")
             units[name] = amount

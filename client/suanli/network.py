@@ -1,7 +1,7 @@
 """The market and the chain that this client is set to, pinned against each other before anything is signed.
 
-Both are asked who they are; chain id, genesis, escrow, code and token must be the same on both sides, and the same as
-last time on this machine. A devnet that was reset is told as such, never as nonsense further on.
+Both are asked who they are; chain id, genesis, escrow, code and token, with its symbol and decimals, must be the same on
+both sides, and the chain the same as last time on this machine. A devnet that was reset is told as such, never as nonsense further on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityErro
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.pinning import check_escrow_code
 from suanli_protocol.signing import Domain, Signer
-from suanli_protocol.units import format_duration, format_money, parse_money
+from suanli_protocol.units import format_duration
 
 if TYPE_CHECKING:
     from suanli_protocol.escrow import Chain, Escrow
@@ -29,6 +29,7 @@ WINDOW_S = 3600
 DEVNET_WINDOW_S = 10
 WINDOW_MIN_S = 600  # off a devnet: less leaves no time to object
 WINDOW_MAX_S = 30 * 86_400
+DECIMALS_MAX = 36  # of a token; more make no amount that a person could read
 MEMORY_FILE = "networks.json"
 
 
@@ -68,6 +69,8 @@ class Network:
         wanted = self.config.get("escrow")
         if wanted and info.escrow.lower() != wanted.lower():
             raise wrong_network(f"the market works with the escrow {info.escrow}, you are set to {wanted}")
+        if not 0 <= info.decimals <= DECIMALS_MAX:
+            raise IntegrityError(f"the market's token has {info.decimals} decimals", hint="use another market")
         return info
 
     # The chain
@@ -102,13 +105,15 @@ class Network:
 
         ConfigurationError `wrong_escrow` if they agree on a contract that is not this version's escrow.
         """
-        info, chain = self.info, self.chain
+        info, chain, token = self.info, self.chain, self.escrow.token
         pairs = (
             ("chain id", info.chain_id, chain.chain_id()),
             ("genesis", info.genesis, wire.to_hex(chain.genesis())),
             ("escrow", info.escrow.lower(), self.escrow.address.lower()),
             ("escrow's code", info.code_hash, wire.to_hex(check_escrow_code(chain, self.escrow.address))),
-            ("token", info.token.lower(), self.escrow.token.address.lower()),
+            ("token", info.token.lower(), token.address.lower()),
+            ("token's decimals", info.decimals, token.decimals),
+            ("token's symbol", info.symbol, token.symbol),
         )
         for name, told, found in pairs:
             if told != found:
@@ -153,17 +158,6 @@ class Network:
                 hint="run the job again; `suanli show` still has its papers",
                 code="chain_reset",
             )
-
-    # Money as text
-
-    def money(self, amount: int) -> str:
-        """Base units as a person reads them, with the currency."""
-        info = self.market.info()
-        return f"{format_money(amount, info.decimals)} {info.symbol}"
-
-    def base_units(self, text: str, name: str) -> int:
-        """Base units of decimal text; UsageError if it is finer than the token."""
-        return parse_money(text, self.market.info().decimals, name=name)
 
 
 def wrong_network(detail: str) -> ConfigurationError:

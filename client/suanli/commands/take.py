@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from suanli.commands.connection import connection_options, open_client
 from suanli.commands.run import agree, follow, job_of, job_options, known
 from suanli.terminal.console import Console, output_options
-from suanli_protocol.errors import UsageError
+from suanli_protocol.errors import UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from suanli.client import Client
+    from suanli.jobs.job import Job
+    from suanli.plan import Plan
 
 
 @click.command()
@@ -40,15 +45,23 @@ def take(ctx: click.Context, /, offer: str, **options: Any) -> None:
     with open_client(console, market=address_of(offer)) as client:
         handle = known(client, options["idempotency_key"])
         if handle is None:
-            from suanli.take import plan_direct
-
             job = job_of(options)
             if not options["dry_run"]:
                 client.prepare_key()
-            handle = agree(client, console, plan_direct(client, job), options)
+            handle = agree(client, console, _plan(client, job), options)
         if handle is None:
             return
         ctx.exit(follow(console, handle, options))
+
+
+def _plan(client: Client, job: Job) -> Plan:
+    from suanli.take import plan_direct
+
+    try:
+        return plan_direct(client, job)
+    except UnreachableError as error:
+        hint = "`suanli-node up --listen` prints the address; of the demo's nodes, `suanli demo status` does"
+        raise UnreachableError(error.detail.replace("the market at", "the node at"), hint=hint) from error
 
 
 def address_of(offer: str) -> str:

@@ -358,7 +358,7 @@ def _cost(record: Record) -> str:
 
 
 def _settled(record: Record) -> Text:
-    how = "ok" if record.reason == "ok" else record.reason.replace("_", " ")
+    how = {"ok": "ok", "exit_nonzero": "failed"}.get(record.reason, record.reason.replace("_", " "))
     return Text(f"settled, {how}" if how else "settled", style="green" if record.reason == "ok" else "red")
 
 
