@@ -1,6 +1,7 @@
 """The compiled escrow beside the Python model: anything in any order, then a drain with one party absent (threat T10).
 
-SUANLI_FUZZ_CALLS sets how many calls each seed makes (300 by default), SUANLI_FUZZ_SEED the first of the seeds.
+SUANLI_FUZZ_CALLS sets how many calls each seed makes (300 by default), SUANLI_FUZZ_SEED the first of the seeds,
+SUANLI_FUZZ_SEEDS how many there are.
 """
 
 from __future__ import annotations
