@@ -1,7 +1,8 @@
 """The market and the chain that this client is set to, pinned against each other before anything is signed.
 
-Both are asked who they are; chain id, genesis, escrow, code and token, with its symbol and decimals, must be the same on
-both sides, and the chain the same as last time on this machine. A devnet that was reset is told as such, never as nonsense further on.
+Both are asked who they are; chain id, genesis, escrow, code and token, with its symbol and decimals, must be the same
+on both sides, and the chain the same as last time on this machine. A devnet that was reset is told as such, never as
+nonsense further on.
 """
 
 from __future__ import annotations

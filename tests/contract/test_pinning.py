@@ -14,8 +14,9 @@ from suanli_market.chain.pinning import check_escrow
 from suanli_node.identity import ChainFacts
 from suanli_protocol import devnet, wire
 from suanli_protocol.chain import Chain
-from suanli_protocol.errors import ConfigurationError
+from suanli_protocol.errors import ConfigurationError, IntegrityError
 from suanli_protocol.escrow import Escrow, deploy
+from suanli_protocol.market_client import MarketClient
 from suanli_protocol.pinning import check_escrow_code, compiled_escrow
 from suanli_protocol.signing import address_bytes, keccak256
 from support import builders
@@ -96,19 +97,61 @@ def test_market_and_node_refuse_it(place: Place) -> None:
         ChainFacts.read(place.chain, place.address)
 
 
+def told_network(place: Place, monkeypatch: pytest.MonkeyPatch, escrow: str, **lies: object) -> Network:
+    """A client's network whose market says the truth about an escrow but for `lies`."""
+    told = {"chain": place.chain.url, "escrow": escrow, "market": "http://127.0.0.1:1"}
+    network = Network(Config({name: Setting(name, value, "here") for name, value in told.items()}))
+    token = network.escrow.token
+    info = {
+        "chain_id": place.chain.chain_id(),
+        "genesis": wire.to_hex(place.chain.genesis()),
+        "escrow": escrow,
+        "code_hash": wire.to_hex(place.chain.code_hash(escrow)),
+        "token": token.address,
+        "decimals": token.decimals,
+        "symbol": token.symbol,
+    }
+    monkeypatch.setattr(MarketClient, "info", lambda _: SimpleNamespace(**(info | lies)))
+    return network
+
+
 def test_a_client_refuses_what_its_market_agrees_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.put(place.chain.code(place.escrow))
-    told = {"chain": place.chain.url, "escrow": place.address, "market": "http://127.0.0.1:1"}
-    network = Network(Config({name: Setting(name, value, "here") for name, value in told.items()}))
-    info = SimpleNamespace(
-        chain_id=place.chain.chain_id(),
-        genesis=wire.to_hex(place.chain.genesis()),
-        escrow=place.address,
-        code_hash=wire.to_hex(place.chain.code_hash(place.address)),
-        token=network.escrow.token.address,
-    )
-    monkeypatch.setattr(Network, "info", info)
+    network = told_network(place, monkeypatch, place.address)
     with pytest.raises(ConfigurationError) as caught:
         network.pin()
     assert caught.value.code == "wrong_escrow"
+    network.chain.close()
+
+
+@pytest.mark.parametrize(
+    ("lie", "named"),
+    [
+        ({"decimals": 12}, "token's decimals: the market says 12, your chain endpoint 6"),
+        ({"decimals": 0}, "token's decimals: the market says 0"),
+        ({"symbol": "USDC"}, "token's symbol: the market says USDC"),
+        ({"token": builders.a_signer(5).address}, "token: "),
+    ],
+)
+def test_a_client_counts_in_the_escrows_token_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, lie: dict[str, object], named: str
+) -> None:
+    network = told_network(place, monkeypatch, place.escrow, **lie)
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        network.pin()
+    assert caught.value.code == "wrong_network"
+    network.chain.close()
+
+
+def test_a_client_agrees_with_a_truthful_market(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = told_network(place, monkeypatch, place.escrow)
+    assert network.pin().decimals == network.escrow.token.decimals
+    network.chain.close()
+
+
+@pytest.mark.parametrize("decimals", [-1, 37, 10**9])
+def test_absurd_decimals_are_refused_unpinned_too(place: Place, monkeypatch: pytest.MonkeyPatch, decimals: int) -> None:
+    network = told_network(place, monkeypatch, place.escrow, decimals=decimals)
+    with pytest.raises(IntegrityError, match="decimals"):
+        network.info  # noqa: B018
     network.chain.close()
