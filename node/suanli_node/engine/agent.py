@@ -78,13 +78,12 @@ class Agent:
         folder = RunFolder.under(self._runs, lease_id)
         deadline = time.monotonic() + timeout_s
         while True:
-            change = self._changes[lease_id]
             status = folder.status()
             left = deadline - time.monotonic()
             if (status.phase, status.log_size) != (phase, log_size) or status.final or left <= 0:
                 return status.to_json()
             try:
-                await asyncio.wait_for(change.wait(), left)
+                await asyncio.wait_for(self._changes[lease_id].wait(), left)
             except TimeoutError:
                 continue
 

@@ -7,9 +7,11 @@ killed, being late or being answered twice changes nothing: the next look finds 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 
 from suanli_node.leases.closing import Due, Move, claimable, is_too_late, next_move
+from suanli_node.leases.inquiry import Inquiries
 from suanli_node.leases.ledger import Ledger
 from suanli_node.leases.record import Step, present
 from suanli_node.leases.run import LeaseRun
@@ -38,15 +40,17 @@ class Closer:
     """Looks at leases whose receipt is signed, and does what is due. One thread."""
 
     def __init__(self, services: Services, ledger: Ledger, closed: Callable[[LeaseRun], None]) -> None:
-        self._services, self._ledger, self._closed = services, ledger, closed
+        self._ledger, self._closed = ledger, closed
+        self._inquiries = Inquiries(services.relay_of, self.hurry)
+        self._changed = threading.Event()
         self._next: dict[str, tuple[float, float]] = {}  # by lease: not before this second, and the pause after it
 
     def look(self, runs: Iterable[LeaseRun]) -> None:
-        """Do what is due now for each of them. Errors are told, and tried again later."""
+        """Do what is due now for each of them. Errors are told, and tried again later. Waits for no relay."""
+        waiting = [run for run in runs if run.record.step in (Step.SIGNED, Step.POSTED)]
+        self._forget_others({run.record.view.id for run in waiting})
         now = None
-        for run in runs:
-            if run.record.step not in (Step.SIGNED, Step.POSTED):
-                continue
+        for run in waiting:
             try:
                 now = self._ledger.now() if now is None else now
                 if now >= self._next.get(run.record.view.id, (first_look(run), 0.0))[0]:
@@ -55,12 +59,15 @@ class Closer:
                 self._put_off(run, now or 0, error)
 
     def hurry(self) -> None:
-        """Something may have changed: look at all of them at the next look."""
-        self._next = {lease: (0.0, pause) for lease, (_, pause) in self._next.items()}
+        """Something may have changed: look at all of them at the next look. May be called from any thread."""
+        self._changed.set()
+
+    def ask(self, run: LeaseRun) -> None:
+        """Ask the relay whether the consumer has signed, and wait for its answer."""
+        self._inquiries.ask(run)
 
     def due(self, run: LeaseRun) -> Due:
-        """What is due next for a lease, by the newest block. Also learns of a countersignature."""
-        self._ask_relay(run)
+        """What is due next for a lease, by the newest block."""
         record, standing = run.record, self._ledger.latest(run.assignment)
         if standing.place is not Place.OPEN:
             return Due(Move.NONE)
@@ -96,10 +103,12 @@ class Closer:
             self._next[lease] = (now + AGAIN_S, AGAIN_S)
             return
         if now < due.at:
+            self._inquiries.submit(run)
             self._next[lease] = (min(due.at, now + poll_s(run.assignment.clauses.window)), AGAIN_S)
             return
         state = self._ledger.latest(run.assignment).state(run.assignment)
         if due.move is Move.CLAIM and is_too_late(state, now):
+            self._inquiries.submit(run)
             log.error("lease %s: the time for a claim is over; only a countersignature can still pay it", lease)
             self._next[lease] = (now + AGAIN_MAX_S, AGAIN_MAX_S)
             return
@@ -108,17 +117,13 @@ class Closer:
         self._next.pop(lease, None)
         self._closed(run)
 
-    def _ask_relay(self, run: LeaseRun) -> None:
-        """Whether the consumer has signed; a relay that cannot be reached, or lies, changes nothing."""
-        record = run.record
-        if record.countersignature:
-            return
-        try:
-            found = self._services.relay_of(record.view.id).lease(record.lease).countersignature
-            if found:
-                run.countersigned(found)
-        except SuanliError as error:
-            log.debug("lease %s: no word of the consumer's: %s", record.view.id, error.detail)
+    def _forget_others(self, waiting: set[str]) -> None:
+        """Keep times of these leases alone; none of them if all shall be looked at."""
+        if hurried := self._changed.is_set():
+            self._changed.clear()
+        self._next = {
+            lease: (0.0 if hurried else at, pause) for lease, (at, pause) in self._next.items() if lease in waiting
+        }
 
     def _put_off(self, run: LeaseRun, now: int, error: SuanliError) -> None:
         lease = run.record.view.id

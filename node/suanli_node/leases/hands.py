@@ -38,7 +38,8 @@ class Hands:
             return told(what, self._ledger.stop(run.assignment), run)
         if what in ("claim", "settle") and run.record.signed is None:
             raise NotFoundError(f"lease {run.record.view.id} has no receipt yet", hint="stop it, or wait for its end")
-        self._closer.due(run)  # learns of a countersignature
+        if what == "settle":
+            self._closer.ask(run)
         mined = self._closer.do(Move(what), run)
         self._closer.hurry()
         return told(what, mined, run)
