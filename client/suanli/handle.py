@@ -202,14 +202,18 @@ class JobHandle:
     def cancel(self, *, watcher: Watcher | None = None, on_chain: bool = False) -> Record:
         """Takes a queued bid back, or stops the lease on the chain: what was used is paid, the rest comes back.
 
-        A bid's seat is closed on the escrow with `on_chain`, and if the market cannot be reached.
+        A bid's seat is closed on the escrow with `on_chain`, and if the market cannot be reached. So is that of a deal
+        without a market if its opening may be on its way.
         """
         if self.record.is_over or is_ended(self.record):
             raise UsageError(f"{self.record.short} has ended already ({self.record.phase})", code="ended")
+        if is_direct(self.record) and not self.record.lease:
+            self.record = tombstone.drop_opening(self.client, self.record, watcher or Silent())
+            return self.record
         try:
             self.record = self._session(watcher, None).cancel()
         except UnreachableError:
-            if self.record.lease or is_direct(self.record):
+            if self.record.lease:
                 raise
             on_chain = True
         if on_chain:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from suanli.client import Client
+from suanli.jobs.record import Record
 from suanli.jobs.store import Store
 from suanli.session.agreement import read_agreement
 from suanli.session.handover import cancel
 from suanli.session.session import Session
 from suanli_protocol import wire
-from suanli_protocol.errors import ChainError, ChainUnavailableError, MarketError, UnreachableError
+from suanli_protocol.chain import Chain
+from suanli_protocol.errors import ChainError, ChainUnavailableError, MarketError, NotFoundError, UnreachableError
 from suanli_protocol.escrow import Escrow, Settlement
 from suanli_protocol.lease import Kind, Progress, seat_key
 from suanli_protocol.lease_history import read_history
@@ -221,3 +223,91 @@ def test_a_bid_that_is_matched_while_it_is_taken_back_has_its_lease_stopped(worl
     session = Session(a_network(world, Matching(view)), Store(tmp_path), record, signer, watcher=told)
     assert session.cancel().lease == view.id
     assert told.kinds == ["stopped"]
+
+
+# A bid whose answer never came
+
+
+class Answered(Matching):
+    """A market that has, or has not, got a bid whose answer was lost."""
+
+    def __init__(self, view: wire.LeaseView, state: str) -> None:
+        super().__init__(view)
+        self._state, self.withdrawn = state, 0
+
+    def bid(self, asked: bytes) -> wire.BidView:
+        if self._state == "unknown":
+            raise NotFoundError("no such bid")
+        lease = self._view.id if self._state == "leased" else None
+        return wire.BidView.model_construct(state=self._state, lease=lease, rejections=[], reason="")
+
+    def withdraw_bid(self, _: bytes) -> None:
+        self.withdrawn += 1
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "withdrawn"), [("unknown", "cancelled", 0), ("queued", "cancelled", 1), ("leased", "leased", 0)]
+)
+def test_a_bid_whose_answer_was_lost_is_looked_for_before_it_counts_as_cancelled(
+    world: World, tmp_path: Path, state: str, phase: str, withdrawn: int
+) -> None:
+    view, record, signer = an_open_lease(world)
+    record.lease, record.phase = "", "new"
+    market = Answered(view, state)
+    session = Session(a_network(world, market), Store(tmp_path), record, signer)
+    assert session.cancel().phase == phase
+    assert market.withdrawn == withdrawn
+    assert record.is_over == (phase == "cancelled")
+    head = world.chain.block().number
+    on_chain = read_history(world.escrow, wire.from_hex(view.id), view.block, head).state
+    assert (on_chain == "stopped") == (state == "leased")
+
+
+# A deal without a market
+
+
+def a_direct_client(world: World, home: Path, *, phase: str = "new", is_open: bool) -> tuple[Client, Record, str]:
+    """A client whose node is gone, and whose job's lease was opened or never was."""
+    consumer = world.party()
+    view, record, _ = an_open_lease(world, consumer=consumer, market=consumer)
+    record.lease, record.phase = "", phase
+    if not is_open:
+        record.id = "0x" + "ab" * 32
+    store = Store(home)
+    store.save(record)
+    client = Client(market=NOWHERE, chain=world.url, escrow=world.escrow.address, signer=consumer.signer, store=store)
+    return client, record, view.id
+
+
+def test_a_direct_lease_that_is_open_is_stopped_although_the_record_knows_of_none(world: World, tmp_path: Path) -> None:
+    client, _, lease = a_direct_client(world, tmp_path, is_open=True)
+    with client:
+        record = client.jobs()[0].cancel()
+    assert (record.phase, record.lease) == ("leased", lease)
+    assert read_history(world.escrow, wire.from_hex(lease), 0, world.chain.block().number).state == "stopped"
+
+
+def test_a_direct_lease_that_was_never_opened_is_dropped_for_nothing(world: World, tmp_path: Path) -> None:
+    client, record, _ = a_direct_client(world, tmp_path, is_open=False)
+    address = client.address
+    before = world.chain.balance_wei(address)
+    with client:
+        assert client.jobs()[0].cancel().phase == "cancelled"
+    assert world.chain.balance_wei(address) == before
+    assert world.escrow.seat(seat_key(wire.from_hex(record.id), address, 0)) == bytes(32)
+
+
+def test_a_direct_lease_whose_opening_may_be_on_its_way_has_its_seat_closed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, record, _ = a_direct_client(world, tmp_path, is_open=False)
+    address, counts = client.address, Chain.nonce
+    ahead = [1]
+
+    def pending(chain: Chain, of: str, block: Any = "pending") -> int:
+        return counts(chain, of, block) + (ahead.pop() if ahead and block == "pending" else 0)
+
+    monkeypatch.setattr(Chain, "nonce", pending)
+    with client:
+        assert client.jobs()[0].cancel().phase == "cancelled"
+    assert world.escrow.seat(seat_key(wire.from_hex(record.id), address, 0)) == CLOSED

@@ -36,10 +36,11 @@ def an_open_lease(
     *,
     provider: Party | None = None,
     market: Party | None = None,
+    consumer: Party | None = None,
     **bid_fields: Any,
 ) -> tuple[wire.LeaseView, Record, Signer]:
     """A lease that is open on the chain, on a machine in CN-GD, for a bid that asks for `regions`; its consumer."""
-    consumer, market, provider = world.party(), market or world.party(), provider or world.party()
+    consumer, market, provider = consumer or world.party(), market or world.party(), provider or world.party()
     constraints, job = some_constraints(regions=regions), a_job()
     signed = signed_bid(world, consumer.signer, market.address, constraints=constraints, job=job, **bid_fields)
     offered = signed_offer(world, provider.signer)

@@ -304,7 +304,7 @@ def detached(handle: JobHandle) -> DetachedError:
     record = handle.record
     if record.phase == "new":
         return DetachedError(
-            "the bid had not reached the market",
+            "nobody has answered the bid yet",
             hint=f"suanli wait {record.short}     to go on\nsuanli cancel {record.short}   to drop it",
         )
     goes_on = "the job goes on without you"

@@ -131,8 +131,7 @@ def cancel(desk: Desk) -> None:
 
 def withdraw(desk: Desk) -> None:
     """Takes a queued bid off the market's book."""
-    if desk.record.phase == "queued":
-        desk.market.withdraw_bid(wire.from_hex(desk.record.bid_hash))
+    desk.market.withdraw_bid(wire.from_hex(desk.record.bid_hash))
     end_unleased(desk, Phase.CANCELLED, Reason.STOPPED, "the bid was taken back before there was a lease")
 
 

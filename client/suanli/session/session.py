@@ -186,7 +186,9 @@ class Session:
         return self.record
 
     def _take_back(self) -> bool:
-        """False while the bid is matched already and its lease is not there yet."""
+        """False while the bid is matched already and its lease is not there yet, or another command posts it."""
+        if self.record.phase == "new" and not self._has_arrived():
+            return self.record.is_over
         if self.record.phase == "queued":
             self._look_for_lease()
         if self.record.lease:
@@ -199,6 +201,20 @@ class Session:
                     raise
                 return False
         return True
+
+    def _has_arrived(self) -> bool:
+        """Whether the market has the bid although its answer never came; the job ends here if it has not."""
+        with self._store.care(self.record.id) as is_mine:
+            self._reload()
+            if self.record.phase != "new" or not is_mine:
+                return self.record.phase != "new"
+            try:
+                self._market.bid(wire.from_hex(self.record.bid_hash))
+            except NotFoundError:
+                handover.end_unleased(self._desk, Phase.CANCELLED, Reason.STOPPED, "the bid never reached the market")
+                return False
+            self._desk.save(phase=Phase.QUEUED.value)
+            return True
 
     def _try_step(self) -> SuanliError | None:
         """One step; an error that may pass is told once and returned."""

@@ -15,6 +15,7 @@ from suanli_protocol.reasons import Phase, Reason
 
 if TYPE_CHECKING:
     from suanli.client import Client
+    from suanli.network import Network
     from suanli_protocol.lease_lookup import FoundLease
 
 UNUSED = bytes(32)
@@ -27,10 +28,7 @@ def close_seat(client: Client, record: Record, watcher: Watcher) -> Record:
     A lease that was opened there meanwhile is stopped. ChainUnavailableError if the chain cannot be reached.
     """
     network, signer = client.network, client.signer
-    if network.escrow.address.lower() != record.escrow.lower():
-        raise IntegrityError(f"{record.short} is on the escrow {record.escrow}", hint="give it by --escrow")
-    network.check_genesis(record.genesis)
-    check_escrow_code(network.chain, network.escrow.address)
+    _check(network, record)
     seat, transaction = wire.from_hex(record.id, size=32), ""
     key = seat_key(seat, signer.address, 0)
     word = network.escrow.seat(key)
@@ -46,8 +44,36 @@ def close_seat(client: Client, record: Record, watcher: Watcher) -> Record:
     return _cancelled(client, record, watcher, transaction)
 
 
-def _cancelled(client: Client, record: Record, watcher: Watcher, transaction: str) -> Record:
-    detail = "the seat is closed on the chain: no market can open it any more"
+def drop_opening(client: Client, record: Record, watcher: Watcher) -> Record:
+    """Takes back a job whose lease its consumer was to open itself; the node is not asked.
+
+    That costs nothing while nothing was sent. If an opening may be on its way the seat is closed, or its lease stopped.
+    """
+    network, address = client.network, client.signer.address
+    _check(network, record)
+    key = seat_key(wire.from_hex(record.id, size=32), address, 0)
+    with client.store.care(record.id) as is_mine:
+        under_way = not is_mine or network.chain.nonce(address) != network.chain.nonce(address, "latest")
+        if not under_way and network.escrow.seat(key) == UNUSED:
+            return _cancelled(client, record, watcher, "", "the lease was never opened")
+    return close_seat(client, record, watcher)
+
+
+def _check(network: Network, record: Record) -> None:
+    """The job's chain and escrow are those that are set, and this version's."""
+    if network.escrow.address.lower() != record.escrow.lower():
+        raise IntegrityError(f"{record.short} is on the escrow {record.escrow}", hint="give it by --escrow")
+    network.check_genesis(record.genesis)
+    check_escrow_code(network.chain, network.escrow.address)
+
+
+def _cancelled(
+    client: Client,
+    record: Record,
+    watcher: Watcher,
+    transaction: str,
+    detail: str = "the seat is closed on the chain: no market can open it any more",
+) -> Record:
     record.phase, record.reason, record.detail = Phase.CANCELLED.value, Reason.STOPPED.value, detail
     client.store.save(record)
     watcher.changed(record, Change(record.phase, detail, {"reason": record.reason, "transaction": transaction}))
