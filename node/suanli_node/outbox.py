@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from suanli_protocol.signing import Signer
 MINED_S = 45.0  # a version is given so long before the next is sent at a higher fee
 GONE_S = 15.0  # so long a nonce may be used before the receipt of what used it is told
 RAISE = (5, 4)
-RAISES_MAX = 6  # 1.25^6: at most 3.8 times the fee that was right at first
+RAISES_MAX = 6  # in a transaction's life. 1.25^6: at most 3.8 times the highest fee that the chain itself asked for
+REPLACES = (11, 10)  # what a pool wants of a version that takes the place of another
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +45,7 @@ class Letter:
     gas: int
     fee: int
     tip: int
+    raises: int = 0
     hashes: list[str] = field(default_factory=list)
 
 
@@ -101,39 +103,47 @@ class Outbox:
             return None
 
     def _carry(self, letter: Letter) -> TxReceipt:
-        for attempt in range(RAISES_MAX + 1):
-            if attempt or letter.hashes:
-                self._raise(letter)
+        for _ in range(RAISES_MAX + 1):
+            is_last = bool(letter.hashes) and not self._raise(letter)
             receipt = self._post(letter)
             if receipt is not None:
                 return self._conclude(letter, receipt)
+            if is_last:
+                break
         raise TimedOutError(
             f"{letter.what}: the transaction with nonce {letter.nonce} is not mined at {letter.fee} wei a gas",
             hint="the chain is busy or the endpoint drops transactions; it is tried again",
         )
 
     def _post(self, letter: Letter) -> TxReceipt | None:
-        """One version: written down, sent, waited for; None if it is not mined in time."""
+        """One version, new or the last one again: written down, sent, waited for; None if it is not mined in time."""
+        former = replace(letter, hashes=list(letter.hashes))
         signed = self._chain.sign(
             self._signer, wire.from_hex(letter.data), to=letter.to, gas=letter.gas, nonce=letter.nonce,
             fees=(letter.fee, letter.tip),
         )  # fmt: skip
-        letter.hashes.append(wire.to_hex(signed.hash))
+        version = wire.to_hex(signed.hash)
+        letter.hashes = [*(known for known in letter.hashes if known != version), version]
         write_json(self._path, asdict(letter))
         faults.reach("node.transaction.recorded")
         try:
             self._chain.submit(signed.raw)
         except ChainUnavailableError:
             raise  # it may have been taken: the file says so
-        except ChainError as error:
+        except SuanliError as error:
             if error.code != "nonce":
-                self._path.unlink(missing_ok=True)  # the endpoint refused it: it is nowhere
-                raise
-        except SuanliError:
-            self._path.unlink(missing_ok=True)
-            raise
+                self._refused(letter, former, error)
         faults.reach("node.transaction.sent")
         return self._wait(letter)
+
+    def _refused(self, letter: Letter, former: Letter, error: SuanliError) -> None:
+        """The endpoint took no such version: it is nowhere. Those before it can still be mined, and stay known."""
+        if not former.hashes:
+            self._path.unlink(missing_ok=True)
+            raise error
+        log.warning("%s at %d wei a gas is refused: %s", letter.what, letter.fee, error.detail)
+        letter.hashes, letter.fee, letter.tip = former.hashes, former.fee, former.tip
+        write_json(self._path, asdict(letter))
 
     def _wait(self, letter: Letter) -> TxReceipt | None:
         deadline, pause = time.monotonic() + self._mined_s, 0.005
@@ -163,11 +173,19 @@ class Outbox:
             time.sleep(0.05)
         return False
 
-    def _raise(self, letter: Letter) -> None:
+    def _raise(self, letter: Letter) -> bool:
+        """Offer more than before; False at the bound, beyond which only the chain's own fee is followed."""
         fee, tip = self._chain.fees()
-        letter.fee = max(fee, letter.fee * RAISE[0] // RAISE[1] + 1)
-        letter.tip = max(tip, letter.tip * RAISE[0] // RAISE[1] + 1)
+        if letter.raises < RAISES_MAX:
+            step, letter.raises = RAISE, letter.raises + 1
+        elif fee * REPLACES[1] >= letter.fee * REPLACES[0]:
+            step = REPLACES
+        else:
+            return False
+        letter.fee = max(fee, letter.fee * step[0] // step[1] + 1)
+        letter.tip = max(tip, letter.tip * step[0] // step[1] + 1)
         log.warning("%s is not mined yet; it is sent again at %d wei a gas", letter.what, letter.fee)
+        return True
 
     def _conclude(self, letter: Letter, receipt: TxReceipt) -> TxReceipt:
         self.note(receipt, what=letter.what, lease=letter.lease)

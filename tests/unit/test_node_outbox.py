@@ -39,6 +39,8 @@ class Pool:
     void: bool = False
     full_of: str = ""  # why nothing is taken
     gone: bool = False  # no answer comes
+    asks: int = 100  # the fee that it says is right
+    purse: int = 2**60  # the highest fee that the wallet's coin suffices for
     late: int = 0  # so often a receipt is not there yet, though the nonce is used
 
     def mine(self) -> None:
@@ -62,7 +64,7 @@ class Pool:
         return 50_000
 
     def fees(self) -> tuple[int, int]:
-        return 100, 1
+        return self.asks, 1
 
     def nonce(self, _: str, block: str = "pending") -> int:
         return len(self.mined) + (len(self.waiting) if block == "pending" else 0)
@@ -78,6 +80,8 @@ class Pool:
         version = hashlib.sha256(raw).digest()
         if self.full_of:
             raise FundsError(self.full_of)
+        if fee > self.purse:
+            raise FundsError("no coin for so much gas")
         if nonce < len(self.mined):
             if version in self.mined:
                 return
@@ -160,6 +164,50 @@ def test_the_fee_has_a_bound_and_the_next_call_goes_on_from_there(pool: Pool, fo
     an_outbox(pool, folder).send(TO, b"two", what="settle")
     assert contents(pool) == [b"one", b"two"]
     assert [line["what"] for line in costs(folder)] == ["claim", "settle"]
+
+
+def test_the_bound_is_the_transactions_own_however_often_it_is_taken_up(pool: Pool, folder: Path) -> None:
+    pool.base = 10**9
+    for _ in range(6):  # a daemon that is started again and again, or a claim that is tried every few minutes
+        with pytest.raises(TimedOutError):
+            an_outbox(pool, folder).send(TO, b"one", what="claim")
+    assert max(fee for _, fee in pool.sent) <= 400
+    assert json.loads((folder / "outbox.json").read_bytes())["tip"] <= 20
+    assert len(pool.waiting) == 1
+    pool.waiting.clear()
+    with pytest.raises(TimedOutError):
+        an_outbox(pool, folder).send(TO, b"one", what="claim")
+    assert len(pool.waiting) == 1, "a pool that dropped it gets it again"
+
+
+def test_beyond_the_bound_only_the_chains_own_fee_is_followed(pool: Pool, folder: Path) -> None:
+    pool.base = 10**9
+    with pytest.raises(TimedOutError):
+        an_outbox(pool, folder).send(TO, b"one", what="claim")
+    pool.asks, pool.base = 5_000, 4_000  # all of the chain is dearer now
+    an_outbox(pool, folder).settle()
+    assert contents(pool) == [b"one"]
+    assert pool.sent[-1][1] == 5_000
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_refusal_of_a_later_version_forgets_no_earlier_one(pool: Pool, folder: Path, restart: bool) -> None:
+    """The wallet has coin for the first version alone: it waits in the pool, and is mined in the end."""
+    pool.base, pool.purse = 10**9, 100
+    with pytest.raises(TimedOutError):
+        an_outbox(pool, folder).send(TO, b"one", what="claim")
+    assert [fee for _, fee in pool.sent] == [100]
+    pool.base = 0
+    pool.mine()
+    outbox = an_outbox(pool, folder)
+    if restart:
+        outbox.settle()
+    else:
+        pool.purse = 10**9
+        outbox.send(TO, b"two", what="settle")
+    assert contents(pool)[0] == b"one"
+    assert costs(folder)[0]["what"] == "claim"
+    assert not (folder / "outbox.json").exists()
 
 
 def test_what_became_void_meanwhile_is_given_up(pool: Pool, folder: Path) -> None:
