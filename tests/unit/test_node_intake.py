@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from suanli_node.bounds import Bounded
 from suanli_node.leases.intake import Intake, RunRefusedError, consumer_key_of, requirements_of
 from suanli_node.leases.record import LeaseFolder
 from suanli_node.leases.verification import read_assignment
@@ -60,7 +61,8 @@ def an_intake(opened: Opened, relay: Relay, folder: Path, bell: threading.Event 
     assignment = read_assignment(opened.view, builders.provider().address, builders.a_domain())
     lease_folder = LeaseFolder(folder)
     key = builders.provider().encryption_key
-    return Intake(assignment, lease_folder, relay.get, key, bell or threading.Event(), lambda: None)
+    bounded = Bounded(4, threading.Event())
+    return Intake(assignment, lease_folder, relay.get, key, bell or threading.Event(), lambda: None, bounded)
 
 
 def soon() -> float:
@@ -242,3 +244,23 @@ def test_two_commands_are_none(tmp_path: Path) -> None:
     assert refused(lambda: spec_of(assignment, both, "", now=builders.NOW)).reason is Reason.BAD_JOB
     no_memory = replace(assignment, bid=replace(assignment.bid, need=builders.a_need(memory_mib=0).pack()))
     assert refused(lambda: spec_of(no_memory, opened.job, "", now=builders.NOW)).reason is Reason.BAD_JOB
+
+
+SMALL_ORDER = "0x" + "00" * 32
+
+
+def test_a_key_that_nothing_can_be_sealed_to_is_none_and_its_job_is_refused(tmp_path: Path) -> None:
+    job = builders.a_job(consumer_key=SMALL_ORDER)
+    assert consumer_key_of(job.canonical()) == ""
+    opened = an_opened_lease(job=job)
+    relay = Relay(job=sealed(opened, "job", job.canonical()))
+    with pytest.raises(RunRefusedError, match="nothing can be sealed") as caught:
+        an_intake(opened, relay, tmp_path).job(time.time() + 10)
+    assert caught.value.reason is Reason.BAD_JOB
+
+
+def test_requirements_are_not_read_before_their_size_is_known(tmp_path: Path) -> None:
+    with (tmp_path / "requirements.txt").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(RunRefusedError, match="bytes"):
+        requirements_of(tmp_path, "0x" + "00" * 32)

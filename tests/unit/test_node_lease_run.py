@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import itertools
@@ -19,6 +20,7 @@ from suanli_node.engine import meter
 from suanli_node.engine.environment import Check
 from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.leases import log_shipping
 from suanli_node.leases import run as lease_run
 from suanli_node.leases.closing import Move, claimable, next_move
 from suanli_node.leases.delivery import seal_outputs
@@ -32,7 +34,14 @@ from suanli_node.leases.workshop import Collection, Say, spec_of
 from suanli_protocol import wire
 from suanli_protocol.archive import Source as ArchiveSource
 from suanli_protocol.documents import Evidence, JobDocument
-from suanli_protocol.errors import ChainUnavailableError, ExecutionError, MarketError, NotFoundError, UnreachableError
+from suanli_protocol.errors import (
+    ChainUnavailableError,
+    ExecutionError,
+    MarketError,
+    NotFoundError,
+    ProtocolError,
+    UnreachableError,
+)
 from suanli_protocol.escrow import CLOSED
 from suanli_protocol.lease import Phase, Progress, State
 from suanli_protocol.lease_history import LeaseHistory
@@ -204,6 +213,8 @@ class FakeWorkshop:
     runner: FakeRunner
     refusal: RunRefusedError | None = None
     busy: bool = False  # prepares until it is interrupted
+    unfit: Exception | None = None  # comes out of preparing
+    spoilt: Exception | None = None  # comes out of collecting
 
     def prepare(
         self, assignment: Assignment, job: JobDocument, unpacked: Path | None, say: Say, deadline: float, check: Check
@@ -214,14 +225,20 @@ class FakeWorkshop:
         say(Source.SETUP, b"ready\n")
         if self.refusal is not None:
             raise self.refusal
+        if self.unfit is not None:
+            raise self.unfit
         while self.busy:
             check()
             time.sleep(0.001)
         return spec_of(assignment, job, "", now=builders.NOW + 1)
 
-    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
+    def collect(
+        self, assignment: Assignment, run_id: str, job: JobDocument, folder: LeaseFolder, say: Say
+    ) -> Collection:
         """One file."""
         self.fate.strike()
+        if self.spoilt is not None:
+            raise self.spoilt
         recipient = builders.consumer().encryption_public
         outputs = seal_outputs(folder, [ArchiveSource("out/x", b"42")], recipient, assignment.id)
         self.fate.strike()
@@ -303,6 +320,7 @@ def _quiet_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed thread says nothing, and a look at the chain is due at once."""
     monkeypatch.setattr(threading, "excepthook", lambda *_: None)
     monkeypatch.setattr(lease_run, "CHAIN_LOOK_S", 0.02)
+    monkeypatch.setattr(lease_run, "AGAIN_S", 0.01)
 
 
 def test_a_lease_without_accidents(tmp_path: Path) -> None:
@@ -555,3 +573,146 @@ def test_the_records_survive_their_own_form(tmp_path: Path) -> None:
     run = world.live()
     assert world.folder.load() == run.record
     assert io.BytesIO((world.receipts / f"{run.record.run_id}.json").read_bytes()).read(1) == b"{"
+
+
+# Whatever market, consumer, job or disk do, a receipt is signed
+
+
+ODD = [OSError(36, "File name too long"), ValueError("1024"), ProtocolError("a point of small order"), KeyError("x")]
+
+
+@pytest.mark.parametrize("error", ODD, ids=repr)
+def test_outputs_that_cannot_be_taken_do_not_keep_the_run_from_its_bill(tmp_path: Path, error: Exception) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.workshop.spoilt = error
+    assert world.live().record.step is Step.POSTED
+    evidence = world.evidence()
+    assert (evidence.reason, evidence.outputs, evidence.exit_code) == ("output_refused", None, 0)
+    assert int(evidence.amount) > 0
+
+
+def test_a_disk_that_takes_no_outputs_is_the_nodes_own_failure(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.workshop.spoilt = OSError(errno.ENOSPC, "No space left on device")
+    assert world.live().record.step is Step.POSTED
+    assert (world.evidence().reason, world.evidence().amount) == ("sandbox_failed", "0")
+
+
+@pytest.mark.parametrize("error", ODD, ids=repr)
+def test_what_cannot_be_prepared_gets_a_receipt_over_nothing(tmp_path: Path, error: Exception) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.workshop.unfit = error
+    run = world.live()
+    assert (run.record.step, run.record.never_begun) == (Step.POSTED, True)
+    assert (world.evidence().reason, world.evidence().amount) == ("sandbox_failed", "0")
+
+
+def test_a_passing_trouble_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    collect, troubles = FakeWorkshop.collect, [OSError(28, "No space left on device")]
+
+    def at_the_second_try(*args: Any) -> Collection:
+        if troubles:
+            raise troubles.pop()
+        return collect(*args)
+
+    monkeypatch.setattr(FakeWorkshop, "collect", at_the_second_try)
+    world.live()
+    assert (world.evidence().reason, world.evidence().outputs is None) == ("ok", False)
+    assert world.folder.load().tries == 0
+
+
+def test_a_step_that_took_its_process_with_it_too_often_is_not_begun_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    for _ in range(lease_run.TRIES):
+        run = world.a_run(threading.Event())
+        run.count_try()
+    assert world.live().record.reason == "sandbox_failed"
+    assert world.runner.started == []
+
+
+@pytest.mark.parametrize("error", [MarketError("413", code="too_large"), NotFoundError("gone"), ValueError("no JSON")])
+def test_a_market_that_refuses_the_outputs_keeps_no_receipt_from_being_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    world = World(tmp_path)
+    world.send_job()
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(FakeMarket, "put_blob", refuse)
+    assert world.live().record.step is Step.POSTED
+    assert (world.evidence().reason, int(world.evidence().amount) > 0) == ("ok", True)
+    assert world.evidence().outputs is not None
+
+
+@pytest.mark.parametrize("call", ["put_blob", "post_logs", "info"])
+def test_a_market_that_answers_for_ever_keeps_no_receipt_from_being_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    world, answer = World(tmp_path), threading.Event()
+    world.send_job()
+    monkeypatch.setattr(FakeMarket, call, lambda *_, **__: answer.wait())
+    monkeypatch.setattr(LeaseRun, "_delivery_s", lambda _: 0.2)
+    monkeypatch.setattr(log_shipping, "LEAVING_S", 0.1)
+    ended = threading.Event()
+    run = world.a_run(ended)
+    run.start()
+    deadline = time.monotonic() + WAIT_S
+    while run.record.step not in (Step.SIGNED, Step.POSTED) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.halt()
+    answer.set()
+    assert run.record.step in (Step.SIGNED, Step.POSTED)
+    assert int(Evidence.parse(run.record.signed.evidence).amount) > 0 if run.record.signed else False
+
+
+def test_a_job_that_trickles_in_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_run, "JOB_WAIT_S", 0.2)
+    world, answer = World(tmp_path), threading.Event()
+
+    def trickle(*_: object) -> Iterator[bytes]:
+        yield b"x"
+        answer.wait()
+
+    monkeypatch.setattr(FakeMarket, "get_blob", trickle)
+    world.live()
+    answer.set()
+    assert (world.evidence().reason, world.evidence().amount) == ("startup_timeout", "0")
+
+
+def test_a_run_of_which_nothing_is_heard_any_more_is_given_up_in_time_for_a_claim(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    world.runner.endless = True
+    run = world.a_run(ended := threading.Event())
+    run._spare_s = lambda: 0.0  # type: ignore[method-assign]
+    run.start()
+    assert ended.wait(WAIT_S)
+    assert (run.record.step, run.record.reason) == (Step.POSTED, "worker_lost")
+
+
+def test_a_disk_that_takes_no_record_is_waited_for_but_not_beyond_the_claim(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.send_job()
+    run = world.a_run(ended := threading.Event())
+    run.folder = Full(run.folder.path)
+    run._spare_s = lambda: 0.0  # type: ignore[method-assign]
+    run.start()
+    assert ended.wait(WAIT_S)
+    assert run.record.signed is not None
+    assert world.market.receipts == [run.record.signed]
+
+
+class Full(LeaseFolder):
+    """A folder on a full disk."""
+
+    def save(self, record: LeaseRecord) -> None:
+        """There is no room."""
+        raise OSError(errno.ENOSPC, "No space left on device")

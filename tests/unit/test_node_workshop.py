@@ -153,7 +153,7 @@ def collect(bench: Bench, job: JobDocument, **files: bytes) -> Any:
     folder = bench.folders.folder(assignment.id.hex())
     for name, content in files.items():
         (folder.out / name).write_bytes(content)
-    return bench.workshop.collect(assignment, job, bench.lease, bench.say)
+    return bench.workshop.collect(assignment, assignment.id.hex(), job, bench.lease, bench.say)
 
 
 def test_nothing_written_is_no_output(tmp_path: Path) -> None:
@@ -185,3 +185,31 @@ def test_an_output_outside_the_work_folder_is_a_bad_job(tmp_path: Path) -> None:
     with pytest.raises(RunRefusedError) as caught:
         collect(Bench(tmp_path), builders.a_job(outputs=("../../secret",)))
     assert caught.value.reason is Reason.BAD_JOB
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a/" + "x" * 300 + "/b"], ids=len)
+def test_a_declared_path_that_no_file_can_have_loses_nothing_else(tmp_path: Path, path: str) -> None:
+    bench = Bench(tmp_path)
+    found = collect(bench, builders.a_job(outputs=(path,)), a=b"1")
+    assert [file.path for file in found.outputs.files] == ["out/a"]
+
+
+def test_a_path_too_long_for_the_evidence_is_left_behind_by_name(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    deep = bench.run_folder().out
+    for _ in range(6):
+        deep = deep / ("d" * 200)
+        deep.mkdir()
+    (deep / "x").write_bytes(b"1")
+    found = collect(bench, builders.a_job(), a=b"1")
+    assert ([file.path for file in found.outputs.files], found.refused) == (["out/a"], True)
+    assert any(b"more than 1024 characters" in data for _, data in bench.said)
+
+
+def test_outputs_are_taken_from_the_run_by_its_own_name(tmp_path: Path) -> None:
+    """After a reorganisation a lease goes on with the run of the one in whose place it came."""
+    bench = Bench(tmp_path)
+    (bench.folders.folder("former").out / "a").write_bytes(b"1")
+    found = bench.workshop.collect(bench.assignment(), "former", builders.a_job(), bench.lease, bench.say)
+    assert found.outputs is not None
+    assert [file.path for file in found.outputs.files] == ["out/a"]

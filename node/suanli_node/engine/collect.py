@@ -20,6 +20,8 @@ from suanli_protocol.errors import ExecutionError
 from suanli_protocol.reasons import Reason
 
 OUTPUT_FOLDER = "out"
+PATH_CHARACTERS_MAX = 1024  # as many as a document names
+NAMED_CHARACTERS = 300  # of a path that is refused
 # Control characters, line separators, what turns the direction of writing, and bytes that are no UTF-8
 _DECEIVING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,8 +106,13 @@ class _Walk:
             facts = os.stat(last, dir_fd=above, follow_symlinks=False)
         except FileNotFoundError:
             return
+        except OSError as error:  # a declared name that no file can have
+            self._refuse(name, f"cannot be looked at ({error.strerror})")
+            return
         if _DECEIVING.search(last):
             self._refuse(name, "has control characters or broken UTF-8 in its name")
+        elif len(name) > PATH_CHARACTERS_MAX:
+            self._refuse(name, f"has a path of more than {PATH_CHARACTERS_MAX} characters")
         elif stat.S_ISDIR(facts.st_mode):
             handle = os.open(last, _FOLDER, dir_fd=above)
             try:
@@ -141,7 +148,7 @@ class _Walk:
 
     def _refuse(self, name: str, why: str) -> None:
         if len(self._found.refused) < 100:
-            self._found.refused.append((name.encode("utf-8", "backslashreplace").decode(), why))
+            self._found.refused.append((name.encode("utf-8", "backslashreplace").decode()[:NAMED_CHARACTERS], why))
 
 
 def _sorted_names(handle: int) -> Iterator[str]:

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import from_json
 
+from suanli_node.bounds import Bounded
 from suanli_node.leases.record import LeaseFolder
 from suanli_node.leases.verification import Assignment
 from suanli_protocol.archive import UnpackLimits, unpack
 from suanli_protocol.documents import DOCUMENT_BYTES_MAX, ArchiveManifest, JobDocument, hex32, sha256
 from suanli_protocol.errors import ExecutionError, IntegrityError, NotFoundError, ProtocolError, SuanliError
 from suanli_protocol.reasons import Reason
-from suanli_protocol.sealing import OVERHEAD_BYTES, Context, open_bytes, open_stream, sealed_size
+from suanli_protocol.requirements import REQUIREMENTS_BYTES_MAX
+from suanli_protocol.sealing import OVERHEAD_BYTES, Context, open_bytes, open_stream, seal_bytes, sealed_size
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 HEX32 = re.compile(r"^0x[0-9a-f]{64}$")
+LEAST_FETCH_S = 0.1
 LOOK_S = 1.0  # the relay is asked this often should its event be lost
 MIB = 2**20
 ARCHIVE_SLACK_BYTES = 32 * MIB  # headers and padding of an archive of many small files
@@ -73,9 +76,10 @@ class Intake:
         key: X25519PrivateKey,
         bell: Doorbell,
         check: Callable[[], None],
+        bounded: Bounded,
     ) -> None:
         self._assignment, self._folder, self._get_blob, self._key = assignment, folder, get_blob, key
-        self._bell, self._check = bell, check
+        self._bell, self._check, self._bounded = bell, check, bounded
         self.consumer_key = ""  # of the document, as soon as it is known to be the consumer's
 
     def job(self, deadline: float) -> JobDocument:
@@ -86,7 +90,10 @@ class Intake:
             if sha256(data) != self._assignment.job_digest:
                 raise IntegrityError("the job document is not the one that the bid names")
             self.consumer_key = consumer_key_of(data)
-            return JobDocument.parse(data)
+            job = JobDocument.parse(data)
+            if not self.consumer_key:
+                raise ProtocolError("nothing can be sealed to the consumer's key that it names")
+            return job
         except (IntegrityError, ProtocolError) as error:
             raise RunRefusedError(Reason.BAD_JOB, error.detail) from error
 
@@ -118,7 +125,7 @@ class Intake:
             self._bell.clear()  # before looking: what rings while we look is not lost
             self._check()
             try:
-                return fetch()
+                return self._bounded.within(max(LEAST_FETCH_S, deadline - time.time()), fetch, f"fetching the {slot}")
             except NotFoundError:
                 pass
             except SuanliError as error:
@@ -147,11 +154,14 @@ class Intake:
 
 
 def consumer_key_of(document: bytes) -> str:
-    """The encryption key in a job document that may be refused for other members; "" if there is none."""
+    """The encryption key in a job document that may be refused for other members; "" if none can be sealed to."""
     try:
         key = from_json(document)["consumerKey"]
-        return str(key) if HEX32.match(key) else ""
-    except (ValueError, KeyError, TypeError):
+        if not HEX32.fullmatch(key):
+            return ""
+        seal_bytes(b"", bytes.fromhex(key[2:]), Context(bytes(32), "log"))
+        return str(key)
+    except (ValueError, KeyError, TypeError, ProtocolError):
         return ""
 
 
@@ -160,6 +170,8 @@ def requirements_of(unpacked: Path, wanted: str) -> Path:
     path = unpacked / "requirements.txt"
     if not path.is_file():
         raise RunRefusedError(Reason.BAD_JOB, "the job asks for an environment, the archive has no requirements.txt")
+    if path.stat().st_size > REQUIREMENTS_BYTES_MAX:
+        raise RunRefusedError(Reason.BAD_JOB, f"requirements.txt has more than {REQUIREMENTS_BYTES_MAX} bytes")
     if "0x" + hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
         raise RunRefusedError(Reason.BAD_JOB, "requirements.txt is not the one that the job document names")
     return path

@@ -33,6 +33,7 @@ CHUNK_BYTES = 128 * 1024  # of plain text; above the largest single entry in bas
 PAGE_CHUNKS = 8
 PAGE_S = 0.02  # output within so short a time travels together
 LOOK_S = 0.2
+LEAVING_S = 5.0
 _NAMES: dict[Source, SourceName] = {
     Source.STDOUT: "stdout",
     Source.STDERR: "stderr",
@@ -112,7 +113,7 @@ class LogShipper:
         self._thread.join(timeout_s)
         if self._thread.is_alive() and not self._halt.is_set():
             self.abandon()
-            self._thread.join()
+            self._thread.join(LEAVING_S)  # if it is not gone then it hangs in sending, where it cuts nothing
             self._cut_all("setup")
             if self._run_open:
                 self._cut_all("run")

@@ -66,6 +66,7 @@ class LeaseRecord:
     signed_at: int = 0
     countersignature: str = ""  # over the same receipt: with it the lease can be settled by anyone
     countersigned_at: int = 0
+    tries: int = 0  # of the present step, that failed or took the process with them
     closing_seen: bool = False  # closed by the seat's word, while its events were not there yet; not kept
     ran_as: str = ""  # the run's name if it was started under another lease, whose opening the chain took back
 
@@ -113,6 +114,7 @@ class LeaseRecord:
             "signedAt": self.signed_at,
             "countersignature": self.countersignature,
             "countersignedAt": self.countersigned_at,
+            "tries": self.tries,
             "ranAs": self.ran_as,
         }
 
@@ -136,6 +138,7 @@ class LeaseRecord:
             signed_at=data.get("signedAt", 0),
             countersignature=data.get("countersignature", ""),
             countersigned_at=data.get("countersignedAt", 0),
+            tries=data.get("tries", 0),
             ran_as=data.get("ranAs", ""),
         )
 

@@ -2,19 +2,25 @@
 
 Each step is a method that does its work and then saves the next step; whatever it did before saving can be done again.
 So a killed daemon takes every lease up where its record stands: a run is started once, a receipt is signed once.
+
+A lease that gets no receipt costs the bond, so nothing from outside keeps a step from the next: what fails is tried a
+few times, as long as there is time for a claim, and then the lease goes on without it (`_go_on_without`).
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import assert_never
 
+from suanli_node.bounds import Bounded
 from suanli_node.engine.runlog import LogEntry, LogWriter, Source, read_log
-from suanli_node.engine.runs import RunSpec, RunStatus, write_json
+from suanli_node.engine.runs import RunSpec, RunStatus, lost, write_json
 from suanli_node.leases.closing import margin_s
 from suanli_node.leases.delivery import deliver
 from suanli_node.leases.ending import Ending
@@ -25,9 +31,9 @@ from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, present
 from suanli_node.leases.services import Services
 from suanli_node.leases.standing import Place
 from suanli_node.leases.verification import Assignment
-from suanli_node.retry import Halt, Halted, Until, persist
+from suanli_node.retry import Halted, Until, persist
 from suanli_protocol import faults, wire
-from suanli_protocol.documents import JobDocument
+from suanli_protocol.documents import JobDocument, LogSummary, hex32, sha256
 from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 from suanli_protocol.reasons import Phase, Reason
 from suanli_protocol.sealing import Context, seal_bytes
@@ -42,6 +48,11 @@ JOB_WAIT_S = 300  # for the job document, which states all later time limits
 STARTUP_SECONDS_MAX = 3600
 REPORT_DETAIL_MAX = 500
 SETUP_LOG_BYTES = 4 * 2**20
+TRIES = 4  # of a step that fails, or takes the process with it
+AGAIN_S = 10.0  # between them
+CALLS_HANGING_MAX = 4  # of one lease
+OWN_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # no doing of a job's
+NO_LOG = LogSummary(sha256=hex32(sha256(b"")), size=0, chunks=0)
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +73,9 @@ class LeaseRun:
         self.record, self.assignment, self.folder = record, assignment, folder
         self._services, self._relay = services, services.relay_of(record.view.id)
         self._halt, self._stopped, self._bell = threading.Event(), threading.Event(), threading.Event()
+        self._bounded = Bounded(CALLS_HANGING_MAX, self._halt)
         self._unreported: deque[wire.Report] = deque(maxlen=1)
+        self._stopped_at: int | None = None  # as far as the chain was asked
         self._saving = threading.Lock()  # a closed lease's folder is gone and stays gone
         self._shipper: LogShipper | None = None
         self._thread = threading.Thread(target=self._live, name=f"lease-{record.run_id[:8]}", daemon=True)
@@ -77,6 +90,13 @@ class LeaseRun:
     def start(self) -> None:
         """Begin, or go on where the record stands."""
         self._thread.start()
+
+    def count_try(self) -> None:
+        """A former process did not come to the end of this step: perhaps because of it."""
+        if self.record.step in (Step.ACCEPTED, Step.ENDED, Step.COLLECTED):
+            self.record.tries += 1
+            with suppress(OSError):
+                self.folder.save(self.record)
 
     @property
     def alive(self) -> bool:
@@ -147,11 +167,9 @@ class LeaseRun:
 
     def _live(self) -> None:
         try:
-            if self.record.step not in (Step.SIGNED, Step.POSTED, Step.CLOSED):
-                self._open_shipper()
             while self.record.step not in (Step.POSTED, Step.CLOSED):
                 self._check_halt()
-                self._advance()
+                self._try()
         except Halted:
             return
         except SuanliError as error:
@@ -162,6 +180,68 @@ class LeaseRun:
             if self._shipper is not None:
                 self._shipper.abandon()
             self._services.on_end(self)
+
+    def _try(self) -> None:
+        """Take a step. Until the receipt is signed nothing ends the lease's way: see `_go_on_without`."""
+        if self.record.step is Step.SIGNED:
+            self._advance()
+            return
+        try:
+            if self.record.tries >= TRIES:
+                self._go_on_without(Exception("it was tried too often"))
+                return
+            self._open_shipper()
+            self._advance()
+        except Halted:
+            raise
+        except Exception as error:
+            self._stumble(error)
+
+    def _stumble(self, error: Exception) -> None:
+        """Try the step again in a while, or else go on."""
+        record = self.record
+        record.tries += 1
+        log.warning("lease %s: step %s: %r", record.view.id, record.step, error, exc_info=not _is_told(error))
+        try:
+            if record.tries >= TRIES or self._spare_s() <= AGAIN_S:
+                self._go_on_without(error)
+                return
+        except Halted:
+            raise
+        except Exception:
+            log.exception("lease %s cannot go on at %s yet", record.view.id, record.step)
+        self._halt.wait(AGAIN_S)
+
+    def _go_on_without(self, error: Exception) -> None:
+        """What the present step should have given is not there, and will not be: the lease ends all the same."""
+        record, why = self.record, _words(error)
+        match record.step:
+            case Step.ACCEPTED:
+                self._end_without_run(RunRefusedError(Reason.SANDBOX_FAILED, why))
+            case Step.STARTED:
+                self._stop_run()
+                self._end_without_run(RunRefusedError(Reason.WORKER_LOST, why))
+            case Step.ENDED:
+                self._lose_outputs(error)
+                self._save(Step.COLLECTED)
+            case Step.COLLECTED:
+                self._lose_outputs(error)
+                if record.tries > TRIES + 1:  # not even that can be signed
+                    record.status, record.reason = None, Reason.WORKER_LOST
+                self._sign_over(self._shipper.summary if self._shipper is not None else NO_LOG)
+            case _:
+                raise error
+
+    def _lose_outputs(self, error: Exception) -> None:
+        is_ours = isinstance(error, OSError) and error.errno in OWN_DISK
+        self.record.outputs = None
+        self._spoil(Reason.SANDBOX_FAILED if is_ours else Reason.OUTPUT_REFUSED, f"no outputs: {_words(error)}")
+
+    def _spare_s(self) -> float:
+        """Seconds until the receipt must be signed, so that what it is over can still be claimed; may be negative."""
+        clauses = self.assignment.clauses
+        end = self._stopped_at or self.record.stopped_at or clauses.ends_at
+        return end + clauses.window - 2 * margin_s(clauses.window) - time.time()
 
     def _advance(self) -> None:
         match self.record.step:
@@ -194,7 +274,7 @@ class LeaseRun:
         check_window(self.assignment, services.least_window)
         get_blob = partial(self._relay.get_blob, self.record.lease)
         key = services.signer.encryption_key
-        intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check)
+        intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check, self._bounded)
         try:
             if self._awaits_bell:
                 self._bell.wait(LOOK_S)
@@ -254,6 +334,9 @@ class LeaseRun:
         """The final status. Meanwhile the log is shipped as it grows, and the chain is looked at now and then."""
         next_look = time.monotonic() + CHAIN_LOOK_S
         while not status.final:
+            if self._spare_s() <= 0:
+                self._stop_run()
+                return lost(status, "its time is over, and the node's host does not say that it ended")
             if time.monotonic() >= next_look:
                 if self._stopped.is_set():
                     self._stop_run()  # once more: the host may have been away when it was told
@@ -273,13 +356,14 @@ class LeaseRun:
         job = self.record.job
         if job is not None and self.record.status is not None and self.record.status.exit_code is not None:
             try:
-                found = self._services.workshop.collect(self.assignment, job, self.folder, self._say)
+                collect, run_id = self._services.workshop.collect, self.record.run_id
+                found = collect(self.assignment, run_id, job, self.folder, self._say)
                 faults.reach("node.outputs.sealed")
                 self.record.outputs = found.outputs
                 if found.refused:
                     self._spoil(Reason.OUTPUT_REFUSED, "an output is no plain file")
             except RunRefusedError as refusal:
-                self._say(Source.NODE, f"{refusal.detail}\n".encode())
+                self._say(Source.NODE, f"{refusal.detail}\n".encode("utf-8", "replace"))
                 self._spoil(refusal.reason, refusal.detail)
         self._save(Step.COLLECTED)
 
@@ -290,18 +374,13 @@ class LeaseRun:
 
     def _sign(self) -> None:
         """Evidence and receipt. The relay should hold all that they name; but it is not waited for beyond the claim."""
-        services, record = self._services, self.record
         patience = Until(self._halt, self._delivery_s())
-        record.delivered = self._deliver(patience)
+        self.record.delivered = self._deliver(patience)
         faults.reach("node.outputs.delivered")
-        shipper = self._open_shipper()
-        try:
-            summary = shipper.finish(patience.left_s)
-        except SuanliError as error:
-            log.warning("lease %s: the log was not taken: %s", record.view.id, error.detail)
-            summary = shipper.summary
-            record.delivered = record.delivered and not error.retryable
-            self._shipper = None
+        self._sign_over(self._ship_log(patience))
+
+    def _sign_over(self, summary: LogSummary) -> None:
+        services, record = self._services, self.record
         self._learn_stop()
         evidence = evidence_of(self.assignment, self._outcome(), summary, record.outputs)
         record.signed = sign_receipt(services.signer, services.domain, evidence)
@@ -311,43 +390,66 @@ class LeaseRun:
 
     def _delivery_s(self) -> float:
         """How long the relay may take for outputs and log: a window, but never so long that a claim comes too late."""
-        clauses = self.assignment.clauses
-        end = self.record.stopped_at or clauses.ends_at
-        last = end + clauses.window - 2 * margin_s(clauses.window) - time.time()
-        return max(1.0, min(float(clauses.window), last))
+        return max(1.0, min(float(self.assignment.clauses.window), self._spare_s()))
 
-    def _deliver(self, halt: Halt) -> bool:
-        """Whether the relay holds the outputs, if there are any; Halted if the lease is let go."""
-        if self.record.outputs is None:
+    def _deliver(self, patience: Until) -> bool:
+        """Whether nothing is left to be sent: the relay holds the outputs, or refused them, or there are none."""
+        outputs, lease = self.record.outputs, self.record.lease
+        if outputs is None:
             return True
+        send = partial(deliver, self._relay, self._services.domain, lease, outputs, self.folder, patience)
         try:
-            deliver(self._relay, self._services.domain, self.record.lease, self.record.outputs, self.folder, halt)
-        except Halted:
+            self._bounded.within(patience.left_s, send, "uploading outputs")
+        except (Halted, TimedOutError):
             self._check_halt()
             log.warning("lease %s: the outputs could not be delivered yet", self.record.view.id)
             return False
+        except Exception as error:
+            log.warning("lease %s: the outputs were not taken: %s", self.record.view.id, _words(error))
         return True
+
+    def _ship_log(self, patience: Until) -> LogSummary:
+        """The log, as it was shipped, or as far as it was cut, if the relay does not take it."""
+        shipper, record = self._open_shipper(), self.record
+        try:
+            return shipper.finish(patience.left_s)
+        except Halted:
+            raise
+        except Exception as error:
+            log.warning("lease %s: the log was not taken: %s", record.view.id, _words(error))
+            record.delivered = record.delivered and not getattr(error, "retryable", False)
+            self._shipper = None
+            return shipper.summary
 
     def _post(self) -> None:
         record = self.record
         signed = present(record.signed, "receipt")
-        write_json(self._services.receipts / f"{record.view.id[2:]}.json", record.to_json())
-        faults.reach("node.receipt.kept")
+        self._keep_receipt()
         if not record.delivered:
-            self._deliver(self._halt)
-            self._open_shipper().finish()
+            patience = Until(self._halt, max(1.0, float(self.assignment.clauses.window)))
+            self._deliver(patience)
+            self._ship_log(patience)
         persist(partial(self._relay.post_receipt, record.lease, signed), self._halt, "posting a receipt")
         faults.reach("node.receipt.posted")
         self._save(Step.POSTED)
         if record.reason != Reason.OK or not self._is_markets:  # a good end the market sees from the receipt
             self._report(final_phase(record.reason), record.reason, record.detail)
 
+    def _keep_receipt(self) -> None:
+        """A copy for the operator, which outlives the lease."""
+        try:
+            write_json(self._services.receipts / f"{self.record.view.id[2:]}.json", self.record.to_json())
+        except OSError as error:
+            log.warning("lease %s: its receipt is not kept: %s", self.record.view.id, error)
+        faults.reach("node.receipt.kept")
+
     # Parts of the steps
 
     def _end_without_run(self, refusal: RunRefusedError) -> None:
         """Nothing ran and nothing will: a receipt over nothing gives the consumer everything back."""
-        self._say(Source.NODE, f"{refusal.detail}\n".encode())
-        self.folder.clear_inputs()
+        self._say(Source.NODE, f"{refusal.detail}\n".encode("utf-8", "replace"))
+        with suppress(OSError):
+            self.folder.clear_inputs()
         self.record.reason, self.record.detail, self.record.status = refusal.reason, refusal.detail, None
         self._save(Step.ENDED)
 
@@ -368,6 +470,7 @@ class LeaseRun:
         except ChainError:
             return  # nothing is torn down on missing data
         if standing.stopped:
+            self._stopped_at = standing.stopped_at
             self.stop()
         elif standing.place is Place.CLOSED:
             self.close(self._services.ending(self.record, standing.history))
@@ -378,8 +481,8 @@ class LeaseRun:
             return
         try:
             self.record.stopped_at = self._services.stand(self.assignment).stopped_at
-        except SuanliError as error:
-            log.warning("lease %s: the time of its stop is not known: %s", self.record.view.id, error.detail)
+        except Exception as error:
+            log.warning("lease %s: the time of its stop is not known: %s", self.record.view.id, _words(error))
 
     def _stop_run(self) -> None:
         try:
@@ -400,10 +503,18 @@ class LeaseRun:
             raise RunRefusedError(Reason.STOPPED, "the lease was stopped before the job began")
 
     def _save(self, step: Step) -> None:
+        record = self.record
         with self._saving:
             self._check_halt()
-            self.record.step = step
-            self.folder.save(self.record)
+            former = record.step, record.tries
+            record.step, record.tries = step, 0
+            try:
+                self.folder.save(record)
+            except OSError as error:
+                if self._spare_s() > 0:
+                    record.step, record.tries = former
+                    raise
+                log.error("lease %s: the disk does not take that it is %s: %s", record.view.id, step, error)
             faults.reach(f"node.lease.{step}")
         log.debug("lease %d: %s", self.record.view.number, step)
 
@@ -428,9 +539,12 @@ class LeaseRun:
     def _say(self, source: Source, data: bytes) -> None:
         if not self.record.consumer_key:
             return  # nobody to seal it to
-        writer = LogWriter(self.folder.setup_log, limit=SETUP_LOG_BYTES)
-        writer.append(source, data, int(time.time() * 1000))
-        writer.close()
+        try:
+            writer = LogWriter(self.folder.setup_log, limit=SETUP_LOG_BYTES)
+            writer.append(source, data, int(time.time() * 1000))
+            writer.close()
+        except OSError as error:
+            log.warning("lease %s: its log lacks a line: %s", self.record.view.id, error)
 
     def _open_shipper(self) -> LogShipper:
         """The one shipper of this lease, at work."""
@@ -456,3 +570,13 @@ class LeaseRun:
         logs: dict[Part, ReadLog] = {"setup": partial(read_log, self.folder.setup_log), "run": read_run}
         post = partial(self._relay.post_logs, lease)
         return LogShipper(self.folder.chunks, logs, seal, post, receipt_ends=self._is_markets)
+
+
+def _words(error: Exception) -> str:
+    """What a person is told of an error of whatever kind."""
+    return error.detail if isinstance(error, SuanliError) else f"{type(error).__name__}: {error!s:.200}"
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether the error's words say enough without a trace."""
+    return isinstance(error, SuanliError | OSError)

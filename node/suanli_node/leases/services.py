@@ -58,7 +58,9 @@ class Preparer(Protocol):
     ) -> RunSpec:
         """Files and environment in place; the spec to start. RunRefusedError if that cannot be, or `check` raises."""
 
-    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
+    def collect(
+        self, assignment: Assignment, run_id: str, job: JobDocument, folder: LeaseFolder, say: Say
+    ) -> Collection:
         """The sealed outputs on disk. RunRefusedError if they cannot be taken."""
 
 

@@ -74,16 +74,18 @@ class Workshop:
         place(unpacked, self._folders.folder(run_id))
         return spec_of(assignment, job, environment, now=int(time.time()))
 
-    def collect(self, assignment: Assignment, job: JobDocument, folder: LeaseFolder, say: Say) -> Collection:
+    def collect(
+        self, assignment: Assignment, run_id: str, job: JobDocument, folder: LeaseFolder, say: Say
+    ) -> Collection:
         """What the run left, sealed on disk; RunRefusedError with code and reason if it cannot be taken."""
-        run = self._folders.folder(assignment.id.hex())
+        run = self._folders.folder(run_id)
         limits = CollectLimits(bytes=min(job.limits.output_mib, OUTPUT_MIB_MAX) * MIB, files=FILES_MAX)
         try:
             found = collect(run, job.outputs, limits)
             for path in found.missing:
-                say(Source.NODE, f"output {path} is missing\n".encode())
+                say(Source.NODE, f"output {path} is missing\n".encode("utf-8", "replace"))
             for path, why in found.refused:
-                say(Source.NODE, f"output {path} {why} and is left behind\n".encode())
+                say(Source.NODE, f"output {path} {why} and is left behind\n".encode("utf-8", "replace"))
             if not found.files:
                 return Collection(None, bool(found.refused))
             recipient = bytes.fromhex(job.consumer_key[2:])
