@@ -28,6 +28,7 @@ from suanli_protocol.market_client import MarketClient
 
 RECONCILE_S = 30.0
 LOOK_S = 0.5
+CURSOR_S = 1.0  # between writings of the cursor: what is told again after a restart changes nothing
 CLOSER_S = 1.0
 UPKEEP_S = 60.0
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Daemon:
         self._mode = Mode.SELLING
         self._history = ""  # of the market's events
         self._unfit = ""  # why nothing should be sold now
+        self._cursor_due = 0.0  # monotonic
         self._compared = 0.0  # when a comparison of all leases last began that then succeeded (monotonic)
 
     def run(self) -> None:
@@ -218,4 +220,8 @@ class Daemon:
         self._write_cursor(after)
 
     def _write_cursor(self, seq: int) -> None:
+        """At most once in CURSOR_S; what came since is told once more to the next process."""
+        if time.monotonic() < self._cursor_due:
+            return
+        self._cursor_due = time.monotonic() + CURSOR_S
         write_json(self.state.cursor, {"after": seq, "history": self._history})

@@ -187,9 +187,9 @@ class RunFolder:
         """Record what was asked, after the state, so that a started run always has one."""
         write_json(self.path / "spec.json", spec.to_json())
 
-    def write_status(self, status: RunStatus) -> None:
+    def write_status(self, status: RunStatus, *, is_durable: bool = True) -> None:
         """Replace what is known."""
-        write_json(self.path / "state.json", status.to_json())
+        write_json(self.path / "state.json", status.to_json(), is_durable=is_durable)
 
     def ask_to_stop(self, reason: str) -> None:
         """Record the wish that the run stop; the first reason stands."""
@@ -222,16 +222,18 @@ def check_lease_id(lease_id: str) -> str:
     return lease_id
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Replace a file atomically and durably; only its owner may read it."""
+def write_json(path: Path, data: dict[str, Any], *, is_durable: bool = True) -> None:
+    """Replace a file atomically; only its owner may read it. A durable one outlives the machine's end too."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(json.dumps(data, separators=(",", ":")).encode())
-        file.flush()
-        os.fsync(file.fileno())
+        if is_durable:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
-    sync_folder(path.parent)
+    if is_durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

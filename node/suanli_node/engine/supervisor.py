@@ -88,7 +88,7 @@ class _Supervision:
             faults.reach("worker.child.started")
             self._begin = time.monotonic()
             self.status = replace(self.status, phase=RunPhase.RUNNING, started_at=int(time.time()))
-            self._folder.write_status(self.status)
+            self._folder.write_status(self.status, is_durable=False)  # when the machine ends, so does the run
             faults.reach("worker.run.running")
             self._notify()
             self._watch(prisoner)
