@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GAS_WEI = 10**18  # what a devnet gives a key that has no coin for gas
 GAS_LEAST_WEI = 10**16
+_ACCOUNT = click.option("--account", metavar="0x…", help="An account that your key owns, instead of your own.")
 
 
 @click.group()
@@ -168,6 +169,8 @@ def show(console: Console) -> None:
             ("gas", f"{int(facts['gasWei']) / 10**18:.4f}", "the chain's own coin, for deposit, withdraw and stop"),
         ]
         render.show(render.titled("Wallet", render.money_rows(rows)))
+        if facts["owner"]:
+            console.note(f"Owned by {facts['owner']}: what is withdrawn goes there.")
         if int(facts["free"]) == 0:
             console.next("suanli wallet fund 5")
 
@@ -190,6 +193,7 @@ def _facts(client: Client) -> dict[str, Any]:
         "openLeases": len(going),
         "tokens": str(token.balance_of(address)),
         "gasWei": str(client.network.chain.balance_wei(address)),
+        "owner": _owner(client, address),
     }
 
 
@@ -239,18 +243,76 @@ def _check_gas(client: Client, address: str) -> None:
         raise FundsError("the key has no coin for gas", hint=f"send some of the chain's own coin to {address}")
 
 
-@wallet.command()
-@click.argument("amount")
+def _owner(client: Client, account: str) -> str | None:
+    """The owner of an account; None if it has none."""
+    owner = client.network.escrow.owner_of(account)
+    return owner if int(owner, 16) else None
+
+
+def _account(client: Client, given: str | None) -> str:
+    """The account that is meant: the key's own, or one that it owns."""
+    from suanli_protocol.lease import same_address
+    from suanli_protocol.wire import read_address
+
+    account = read_address(given, name="--account") if given else client.address
+    owner = _owner(client, account)
+    if not same_address(account, client.address) and not same_address(owner or "", client.address):
+        raise UnusableKeyError(
+            f"{account} is owned by {owner or 'nobody'}, your key is {client.address}",
+            hint="use the key of the account, or of its owner, with --keystore",
+        )
+    return account
+
+
+@wallet.command(short_help="Give your account an owner, to whom alone its money is paid out.")
+@click.argument("owner")
+@_ACCOUNT
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @connection_options
 @output_options
 @click.pass_obj
-def withdraw(console: Console, amount: str) -> None:
-    """Take AMOUNT (or `all`) of the free money from the escrow to the key's own address."""
+def link(console: Console, owner: str, account: str | None, yes: bool) -> None:
+    """Give your account an OWNER, such as a cold key's address. Only that owner can change it again.
+
+    What is withdrawn goes to the owner then, and the owner may act for the account. The key here goes on signing: a
+    thief of it can spend the free money on leases, and take none of it away.
+    """
+    from suanli_protocol.lease import same_address
+    from suanli_protocol.wire import read_address
+
+    to = read_address(owner, name="owner")
+    with open_client(console) as client:
+        linked = _account(client, account)
+        before = _owner(client, linked)
+        if same_address(to, linked) or not int(to, 16):
+            raise UsageError(f"{to} cannot own {linked}", hint="name another account")
+        if before is not None and not same_address(before, client.address):
+            raise UnusableKeyError(f"{linked} is owned by {before}, who alone can change that", hint="use its key")
+        if not yes and not console.confirm(f"Pay out the money of {linked} to {to} alone from now on?"):
+            return
+        signer = client.signer
+        _check_gas(client, signer.address)
+        receipt = client.network.escrow.link(signer, linked, to)
+        if console.json:
+            console.dump({"account": linked, "owner": to, "transaction": "0x" + receipt.transaction.hex()})
+            return
+        console.data(f"{linked} is owned by {to}")
+
+
+@wallet.command()
+@click.argument("amount")
+@_ACCOUNT
+@connection_options
+@output_options
+@click.pass_obj
+def withdraw(console: Console, amount: str, account: str | None) -> None:
+    """Take AMOUNT (or `all`) of the free money from the escrow to the key's own address, or to the account's owner."""
     from suanli_protocol.units import format_money, parse_money
 
     with open_client(console) as client:
         escrow = client.network.escrow
-        token, free = escrow.token, escrow.account(client.address).free
+        whose = _account(client, account)
+        token, free = escrow.token, escrow.account(whose).free
         units = free if amount == "all" else parse_money(amount, token.decimals, name="amount")
         if units > free or units == 0:
             raise FundsError(
@@ -259,8 +321,10 @@ def withdraw(console: Console, amount: str) -> None:
             )
         signer = client.signer
         _check_gas(client, signer.address)
-        receipt = escrow.withdraw(signer, signer.address, units)
+        to = _owner(client, whose) or whose
+        receipt = escrow.withdraw(signer, whose, units)
         if console.json:
-            console.dump({"withdrawn": str(units), "transaction": "0x" + receipt.transaction.hex()})
+            facts = {"withdrawn": str(units), "account": whose, "to": to}
+            console.dump(facts | {"transaction": "0x" + receipt.transaction.hex()})
             return
-        console.data(f"{format_money(units, token.decimals)} {token.symbol} at {signer.address}")
+        console.data(f"{format_money(units, token.decimals)} {token.symbol} at {to}")
