@@ -46,9 +46,9 @@ CONNECTIONS = options(
 GOODS = options(
     click.option("--name", required=True, help="Name of this machine, shown with its offers."),
     click.option("--region", default="", help="ISO 3166-2, such as CN-GD."),
-    click.option("--cpus", help="Cores for sale; default: all but a little."),
-    click.option("--memory", help="Memory for sale, such as 8GB."),
-    click.option("--disk", help="Disk for sale, such as 100GB."),
+    click.option("--cpus", help="Cores for sale; default: all but a reserve."),
+    click.option("--memory", help="Memory for sale, such as 8GB; default: all but a reserve."),
+    click.option("--disk", help="Disk for sale, such as 100GB; default: all but a reserve."),
     click.option("--accelerators", type=click.IntRange(0), help="Whole accelerators for sale; default: all."),
     click.option("--price-core", default="0.03", show_default=True, help="Per core and hour."),
     click.option("--price-memory", default="0.005", show_default=True, help="Per GiB of memory and hour."),

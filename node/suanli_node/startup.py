@@ -79,7 +79,7 @@ def serve(settings: Settings) -> None:
 
 def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> None:
     inventory = limited(
-        take_inventory(state.path),
+        take_inventory(state.path, EngineFolder(state.executor).runs),
         cpus_milli=settings.wanted.cpu_milli,
         memory_mib=settings.wanted.memory_mib,
         disk_mib=settings.wanted.disk_mib,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from suanli_node.sandbox.interface import Ending
 from suanli_node.sandbox.process_tree import measure, proportional_bytes
 from suanli_node.sandbox.selftest import canaries
 from suanli_node.supply.inventory import limited, take_inventory
+from suanli_node.upkeep import FREE_MIB_MIN
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError
 
 
@@ -149,8 +151,50 @@ def test_inventory_is_plausible_and_limited(tmp_path: Path) -> None:
     assert found.disk_mib > 0
     assert found.cpu_model
     assert limited(found, memory_mib=1).memory_mib == 1
+    assert limited(found, cpus_milli=found.cpus_milli).cpus_milli == found.cpus_milli
     with pytest.raises(ConfigurationError, match="cpus_milli"):
         limited(found, cpus_milli=found.cpus_milli + 1)
+
+
+@pytest.mark.parametrize(
+    ("here", "kept"),
+    [
+        ((64_000, 256 * 1024, 4 * 2**20), (4000, 16 * 1024, (4 * 2**20 - FREE_MIB_MIN) // 16 + FREE_MIB_MIN)),
+        ((2000, 4096, 40 * 1024), (125, 1024, 4096)),
+        ((1000, 1024, 1026), (100, 512, FREE_MIB_MIN + 1)),
+    ],
+    ids=["large", "small", "tiny"],
+)
+def test_the_node_keeps_a_reserve_for_itself(
+    tmp_path: Path, here: tuple[int, int, int], kept: tuple[int, int, int]
+) -> None:
+    """Else a job that uses all that was leased starves the records and the supervisor that it is billed by."""
+    cpus, memory, disk = here
+    machine = replace(take_inventory(tmp_path), cpus_milli=cpus, memory_mib=memory, disk_mib=disk)
+    sold = limited(machine)
+    assert (cpus - sold.cpus_milli, memory - sold.memory_mib, disk - sold.disk_mib) == kept
+    assert min(sold.cpus_milli, sold.memory_mib, sold.disk_mib) > 0
+
+
+def test_no_operator_can_sell_the_disk_that_records_need(tmp_path: Path) -> None:
+    machine = replace(take_inventory(tmp_path), disk_mib=10_000)
+    assert limited(machine, disk_mib=10_000 - FREE_MIB_MIN).disk_mib == 10_000 - FREE_MIB_MIN
+    with pytest.raises(ConfigurationError, match="disk_mib"):
+        limited(machine, disk_mib=10_000 - FREE_MIB_MIN + 1)
+    assert limited(replace(machine, disk_mib=FREE_MIB_MIN)).disk_mib == 0, "it starts, for the leases that it has"
+
+
+def test_what_leases_hold_of_the_disk_is_not_missing_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a node that sells most of its disk could not be started again while jobs use it."""
+    (tmp_path / "runs" / "lease" / "work").mkdir(parents=True)
+    (tmp_path / "runs" / "lease" / "work" / "data").write_bytes(os.urandom(4 * 2**20))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)  # others write meanwhile
+    free = take_inventory(tmp_path).disk_mib
+    assert take_inventory(tmp_path, tmp_path / "runs").disk_mib - free in (4, 5)
+    assert take_inventory(tmp_path, tmp_path / "never made").disk_mib == free
 
 
 def test_canaries_get_out_without_a_sandbox(tmp_path: Path) -> None:

@@ -12,10 +12,15 @@ from pathlib import Path
 import psutil
 
 from suanli_node.sandbox.cgroup import own_groups
+from suanli_node.sandbox.disk import disk_usage
 from suanli_node.supply.accelerators import Accelerator, find_accelerators
+from suanli_node.upkeep import FREE_MIB_MIN
 from suanli_protocol.errors import ConfigurationError
 
 MIB = 2**20
+CPUS_KEPT_MILLI = 100  # for daemon, engine and supervisors
+MEMORY_KEPT_MIB = 1024  # the engine alone takes more than half of it
+DISK_KEPT_MIB = 4096  # for records, sealed outputs, logs, environments, and what a job writes until it is caught
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Inventory:
 
     cpus_milli: int
     memory_mib: int
-    disk_mib: int  # free where the node keeps its state
+    disk_mib: int  # free where the node keeps its state, or in use by its runs
     arch: str  # as `uname -m`
     os: str
     cpu_model: str
@@ -32,12 +37,16 @@ class Inventory:
     accelerators: tuple[Accelerator, ...] = ()
 
 
-def take_inventory(state: Path) -> Inventory:
-    """What is here now: cores by affinity and quota, memory by the machine and by the group's limit."""
+def take_inventory(state: Path, runs: Path | None = None) -> Inventory:
+    """What is here now: cores by affinity and quota, memory by the machine and by the group's limit.
+
+    What lies in `runs` counts as free disk: it is what leases hold of the capacity already.
+    """
+    held = disk_usage(runs, bytes_max=2**62, files_max=2**62).bytes if runs is not None else 0
     return Inventory(
         cpus_milli=min(len(os.sched_getaffinity(0)) * 1000, cpu_quota_milli()),
         memory_mib=min(psutil.virtual_memory().total, memory_limit_bytes()) // MIB,
-        disk_mib=shutil.disk_usage(existing(state)).free // MIB,
+        disk_mib=(shutil.disk_usage(existing(state)).free + held) // MIB,
         arch=platform.machine(),
         os=os_name(),
         cpu_model=cpu_model(),
@@ -54,21 +63,30 @@ def limited(
     disk_mib: int | None = None,
     accelerators: int | None = None,
 ) -> Inventory:
-    """The inventory within what the operator gives away; ConfigurationError for more than there is."""
+    """The inventory within what the operator gives away, and without it all but a reserve for the node itself.
+
+    ConfigurationError for more than there is; of the disk, for so much that the node could not write its own records.
+    """
     return replace(
         inventory,
-        cpus_milli=_within("cpus_milli", cpus_milli, inventory.cpus_milli),
-        memory_mib=_within("memory_mib", memory_mib, inventory.memory_mib),
-        disk_mib=_within("disk_mib", disk_mib, inventory.disk_mib),
+        cpus_milli=_within("cpus_milli", cpus_milli, inventory.cpus_milli, CPUS_KEPT_MILLI),
+        memory_mib=_within("memory_mib", memory_mib, inventory.memory_mib, MEMORY_KEPT_MIB),
+        disk_mib=_within("disk_mib", disk_mib, inventory.disk_mib - FREE_MIB_MIN, DISK_KEPT_MIB - FREE_MIB_MIN),
         accelerators=_some(inventory.accelerators, accelerators),
     )
 
 
-def _within(name: str, wanted: int | None, here: int) -> int:
+def reserve(here: int, least: int) -> int:
+    """What of a resource is kept unless the operator says otherwise: a sixteenth, at least `least`, at most a half."""
+    return min(here // 2, max(least, here // 16))
+
+
+def _within(name: str, wanted: int | None, here: int, kept: int) -> int:
+    most = max(0, here)
     if wanted is None:
-        return here
-    if not 0 < wanted <= here:
-        raise ConfigurationError(f"{name}: {wanted} is asked for, the machine has {here}", hint="offer less")
+        return most - reserve(most, kept)
+    if not 0 < wanted <= most:
+        raise ConfigurationError(f"{name}: {wanted} is asked for, the machine has {most} to give", hint="offer less")
     return wanted
 
 
