@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from suanli.jobs.record import Record
 from suanli.session import tombstone, transfer
 from suanli.session.direct import is_direct
-from suanli.session.joblog import for_terminal, read_log_file
+from suanli.session.joblog import read_log_file
 from suanli.session.moving import Moving
 from suanli.session.outcome import is_ended, status_of
 from suanli.session.progress import Silent, Watcher
 from suanli.session.session import Goal, Session, is_sent, is_settled
+from suanli.terminal.plain import for_terminal
 from suanli_protocol import wire
 from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256
 from suanli_protocol.errors import NotFoundError, SuanliError, UnreachableError, UsageError

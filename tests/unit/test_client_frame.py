@@ -12,9 +12,9 @@ import click
 import pytest
 
 from suanli.cli import COMMANDS, cli
-from suanli.session.joblog import for_terminal
 from suanli.terminal import failure
 from suanli.terminal.console import Console, output_options
+from suanli.terminal.plain import for_terminal
 from suanli_protocol import errors
 
 HEAVY = ("web3", "eth_account", "pydantic", "httpx", "rich", "cryptography", "coincurve", "ray", "fastapi", "sqlmodel")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from suanli.terminal.console import Console, output_options, style
+from suanli.terminal.console import Console, output_options, shown, style
 from suanli_protocol.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from suanli.demo.status import Status
     from suanli.demo.up import Running
 
+WIPE = "\r\x1b[2K"  # the line that the cursor is on
 _WHEELS = click.option(
     "--wheels",
     metavar="DIR",
@@ -35,14 +36,17 @@ class Steps:
         """One line that is written over by the outcome; nothing where there is no terminal."""
         if self._live:
             click.echo(
-                f"\r\033[K{style('·', dim=True)} {step.ljust(10)} {style(meanwhile, dim=True)} …", err=True, nl=False
+                WIPE + shown(f"{style('·', dim=True)} {step.ljust(10)} {style(meanwhile, dim=True)} …"),
+                err=True,
+                nl=False,
             )
 
     def done(self, step: str, outcome: str, seconds: float | None = None) -> None:
         """The step's line for good; with the time that it took, if that was measured."""
-        start = "\r\033[K" if self._live else ""
+        if self._live:
+            click.echo(WIPE, err=True, nl=False)
         took = style(f"  {seconds:.1f} s", dim=True) if seconds is not None else ""
-        self._console.note(f"{start}{style('✓', 'green')} {step.ljust(10)} {outcome}{took}")
+        self._console.note(f"{style('✓', 'green')} {step.ljust(10)} {outcome}{took}")
 
     def failed(self) -> None:
         """Ends a line that was left open."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from suanli.commands.connection import connection_options, open_client
-from suanli.terminal.console import Console, output_options, style
+from suanli.terminal.console import Console, output_options, shown, style
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "failed": ("FAIL", "red"), "skipped": ("skip", None)}
 
@@ -46,6 +46,6 @@ def _print(finding: object) -> None:
 
     assert isinstance(finding, Finding)  # noqa: S101
     word, colour = _MARKS[finding.state]
-    click.echo(f"{style(f'{word:<5}', colour)} {finding.name:<10} {finding.text}")
+    click.echo(shown(f"{style(f'{word:<5}', colour)} {finding.name:<10} {finding.text}"))
     for line in finding.fix.splitlines():
-        click.echo(f"      {'':<10} {line}")
+        click.echo(shown(f"      {'':<10} {line}"))

@@ -1,13 +1,11 @@
 """A job's log: fetched as it is written, opened with the consumer's key, summed up as the evidence sums it up.
 
-What a job prints is a stranger's bytes: the file keeps them as they are, a terminal gets them without control
-sequences.
+What a job prints is a stranger's bytes: the file keeps them as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -24,19 +22,6 @@ from suanli_protocol.signing import Signer
 
 WAIT_S = 10  # how long the market may hold a request open for the next chunk
 BYTES_MAX = 256 * 1024 * 1024  # of chunks: base64 and framing of a log at its cap, and room
-_ESCAPES = re.compile(
-    rb"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: titles, links, clipboard
-    rb"|\x1b[P^_X][^\x1b]*\x1b\\"  # DCS, PM, APC, SOS
-    rb"|\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, modes
-    rb"|\x1b[ -/]*[0-~]"
-)
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def for_terminal(data: bytes) -> str:
-    """Text that a terminal may show: no control sequence, no control character but tab and line feed."""
-    plain = _ESCAPES.sub(b"", data.replace(b"\r\n", b"\n")).replace(b"\r", b"\n")
-    return _CONTROLS.sub("\ufffd", plain.decode("utf-8", "replace"))
 
 
 class LogFollower:

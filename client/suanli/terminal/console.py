@@ -2,12 +2,15 @@
 
 One Console travels as click's context object; every command takes it by `@click.pass_obj`. This module imports nothing
 heavy, since `suanli --help` loads it.
+
+Much of what is said is a stranger's: a market's reason, a machine's name. None of it steers the terminal, whatever
+method it goes through; colour comes from `style` alone.
 """
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +18,13 @@ from typing import Any, TypeVar
 
 import click
 
+from suanli.terminal.plain import as_json, plain
 from suanli_protocol.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+_OWN = os.urandom(8).hex()  # in the marks of own colour, so that no other text passes for one
+_MARK = re.compile(f"\0{_OWN}:([0-9;]*)\0")
+_CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36}
 
 
 @dataclass
@@ -34,30 +41,30 @@ class Console:
 
     def data(self, text: str = "") -> None:
         """A line of data, on stdout."""
-        click.echo(text)
+        click.echo(shown(text))
 
     def dump(self, value: Any) -> None:
         """A JSON value, on stdout, indented for a terminal and in one line for a pipe."""
         indent = 2 if sys.stdout.isatty() else None
-        click.echo(jsonlib.dumps(value, indent=indent, ensure_ascii=False))
+        click.echo(as_json(value, indent=indent))
 
     def line(self, value: Any) -> None:
         """One JSON value in one line, on stdout (`--jsonl`)."""
-        click.echo(jsonlib.dumps(value, ensure_ascii=False))
+        click.echo(as_json(value))
 
     def note(self, text: str = "") -> None:
         """A remark for a person, on stderr; silent under --quiet."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(shown(text), err=True)
 
     def warn(self, text: str) -> None:
         """A warning, on stderr, even under --quiet."""
-        click.echo(f"{style('Warning', 'yellow')}  {text}", err=True)
+        click.echo(shown(f"{style('Warning', 'yellow')}  {text}"), err=True)
 
     def detail(self, text: str) -> None:
         """A remark that only -v shows."""
         if self.verbose and not self.quiet:
-            click.echo(style(text, dim=True), err=True)
+            click.echo(shown(style(text, dim=True)), err=True)
 
     def next(self, *commands: str) -> None:
         """What to run next, on stderr."""
@@ -68,7 +75,7 @@ class Console:
         """Asks on a terminal; without one it fails and names the flag that answers."""
         if not sys.stdin.isatty():
             raise UsageError(f"there is no terminal to ask: {question}", hint=f"add {flag} to agree beforehand")
-        return click.confirm(question, default=True, err=True)
+        return click.confirm(shown(question), default=True, err=True)
 
 
 def coloured() -> bool:
@@ -77,8 +84,19 @@ def coloured() -> bool:
 
 
 def style(text: str, colour: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
-    """Text for stderr, styled only where colour is wanted."""
-    return click.style(text, fg=colour, bold=bold or None, dim=dim or None) if coloured() else text
+    """Text for a Console, or for `shown`, marked only where colour is wanted."""
+    codes = [code for code, is_on in ((1, bold), (2, dim), (_CODES.get(colour or ""), True)) if is_on and code]
+    return f"{_mark(*codes)}{text}{_mark(0)}" if codes and coloured() else text
+
+
+def shown(text: str) -> str:
+    """Text as it goes to the terminal: own colours, and of all else what is no control sequence."""
+    parts = _MARK.split(text)  # every second one is the codes of a mark
+    return "".join(f"\x1b[{part}m" if i % 2 else plain(part) for i, part in enumerate(parts))
+
+
+def _mark(*codes: int) -> str:
+    return f"\0{_OWN}:{';'.join(map(str, codes))}\0"
 
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

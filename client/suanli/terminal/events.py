@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from suanli.jobs.record import Record
-from suanli.session.joblog import for_terminal
 from suanli.session.outcome import words
+from suanli.terminal.plain import one_line
 from suanli_protocol import wire
 from suanli_protocol.units import format_money
 
@@ -18,7 +18,7 @@ def line(event: wire.Event, record: Record | None) -> str:
     """One aligned line."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at / 1000))
     place = record.short if record is not None else (event.bid or event.lease or "–")[:10]
-    text = " ".join(for_terminal(describe(event, record).encode()).split())
+    text = one_line(describe(event, record))
     return f"{at}  {place:<10}  {event.kind:<20}  {text}".rstrip()
 
 

@@ -9,7 +9,6 @@ commands end with the job's own by `ctx.exit`.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import textwrap
@@ -17,7 +16,8 @@ import traceback
 
 import click
 
-from suanli.terminal.console import Console, style
+from suanli.terminal.console import Console, shown, style
+from suanli.terminal.plain import as_json, plain
 from suanli_protocol.errors import SuanliError, UsageError
 
 JOB_FAILED = 100
@@ -71,25 +71,20 @@ def exit_status(command: click.Command, arguments: list[str]) -> int:
 def tell(error: SuanliError, console: Console) -> None:
     """The error on stderr: what, why, and what to change; a problem object under --json."""
     if console.json or console.jsonl:
-        click.echo(json.dumps(error.as_problem(), ensure_ascii=False), err=True)
+        click.echo(as_json(error.as_problem()), err=True)
         return
-    detail, hint = _harmless(error.detail), _harmless(error.hint)
+    detail, hint = plain(error.detail), plain(error.hint)
     calm = isinstance(error, DetachedError)
     if calm and sys.stderr.isatty():
         click.echo(err=True)  # the terminal's own ^C stands on this line
     head = style("Detached" if calm else "Error", "yellow" if calm else "red", bold=True)
-    click.echo(f"{head}{_hang(detail, 5 if not calm else 8)}", err=True)
+    click.echo(shown(f"{head}{_hang(detail, 5 if not calm else 8)}"), err=True)
     if not calm:
-        click.echo(style(f"       {error.title} ({error.code})", dim=True), err=True)
+        click.echo(shown(style(f"       {error.title} ({error.code})", dim=True)), err=True)
     if hint:
-        click.echo(f"{style('Try', bold=True)}{_hang(hint, 3)}", err=True)
+        click.echo(shown(f"{style('Try', bold=True)}{_hang(hint, 3)}"), err=True)
     if console.verbose > 1:
-        traceback.print_exc(file=sys.stderr)
-
-
-def _harmless(text: str) -> str:
-    """A text that may be a stranger's, such as a market's reason: it steers no terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
+        click.echo(plain(traceback.format_exc()), err=True)
 
 
 def _hang(text: str, used: int) -> str:
@@ -133,4 +128,4 @@ def _tell_bug(error: Exception, console: Console) -> None:
     bug = SuanliError(f"{type(error).__name__}: {error}", hint="run it again with -v and report what it prints")
     tell(bug, console)
     if console.verbose:
-        traceback.print_exc(file=sys.stderr)
+        click.echo(plain(traceback.format_exc()), err=True)

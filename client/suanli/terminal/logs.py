@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import sys
 import time
 from collections import deque
 from datetime import datetime
 
 from suanli.handle import Line
-from suanli.session.joblog import for_terminal
+from suanli.terminal.plain import as_json, for_terminal
 from suanli_protocol.errors import UsageError
 from suanli_protocol.units import parse_duration
 
@@ -54,7 +53,7 @@ class LogView:
         if self._jsonl:
             data = base64.b64encode(line.data).decode()
             value = {"kind": "log", "atMs": line.at_ms, "source": line.source, "text": line.text, "data": data}
-            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+            sys.stdout.write(as_json(value) + "\n")
         elif self._is_terminal:
             sys.stdout.write(for_terminal(line.data))
         else:

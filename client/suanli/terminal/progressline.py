@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from suanli.session.progress import Change
-from suanli.terminal.console import Console, style
+from suanli.terminal.console import Console, shown, style
 
 CLEAR = "\r\x1b[2K"
 
@@ -22,7 +22,7 @@ class ProgressLine:
         """Rewrites the line."""
         if self._is_wanted:
             room = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(CLEAR + style(f"{'':10}{change.text}"[:room], dim=True))
+            sys.stderr.write(CLEAR + shown(style(f"{'':10}{change.text}"[:room], dim=True)))
             sys.stderr.flush()
             self._is_shown = True
 

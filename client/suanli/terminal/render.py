@@ -15,14 +15,15 @@ import click
 from rich.console import Console as Rich
 from rich.console import Group, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 from suanli.jobs.record import Record
 from suanli.runway import Runway, runway_of, together
-from suanli.session.joblog import for_terminal
 from suanli.session.outcome import words
 from suanli.terminal.listing import Listing
+from suanli.terminal.plain import one_line, plain
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.lease import fee_down
 from suanli_protocol.units import (
@@ -53,7 +54,7 @@ def show(drawing: RenderableType, *, err: bool = False) -> None:
     """Draws on stdout, or on stderr, without blanks at the ends of lines."""
     rich = _rich(err=err)
     with rich.capture() as capture:
-        rich.print(drawing, crop=False)
+        rich.print(_harmless(rich, drawing), crop=False)
     for line in capture.get().splitlines():
         click.echo(_BLANKS.sub(r"\1", line), err=err, color=rich.is_terminal)
 
@@ -61,13 +62,19 @@ def show(drawing: RenderableType, *, err: bool = False) -> None:
 def text(drawing: RenderableType, *, width: int = 100) -> str:
     """The drawing as plain text."""
     out = io.StringIO()
-    Rich(file=out, width=width, highlight=False, markup=False, emoji=False, no_color=True).print(drawing)
+    rich = Rich(file=out, width=width, highlight=False, markup=False, emoji=False, no_color=True)
+    rich.print(_harmless(rich, drawing))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _harmless(rich: Rich, drawing: RenderableType) -> Segments:
+    """What is drawn, with nothing in it that steers the terminal but the drawing's own colours."""
+    return Segments(Segment(plain(part.text), part.style) for part in rich.render(drawing) if not part.control)
 
 
 def safe(value: object) -> str:
     """A stranger's text in one line that cannot steer the terminal."""
-    return " ".join(for_terminal(str(value).encode()).split())
+    return one_line(str(value))
 
 
 def shortened(words: str, size: int) -> str:

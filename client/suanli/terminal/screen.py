@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import sys
 import threading
 import time
 
 from suanli.jobs.record import Record
-from suanli.session.joblog import for_terminal
 from suanli.session.progress import Change
-from suanli.terminal.console import Console, style
+from suanli.terminal.console import Console, shown, style
+from suanli.terminal.plain import as_json, for_terminal, plain
 from suanli.terminal.progressline import ProgressLine
 from suanli_protocol.documents import LogLine
 
@@ -42,7 +41,7 @@ class Screen:
             self._fresh_line()
             word = style(f"{change.kind:<10}", _COLOURS.get(change.kind), bold=change.kind in _COLOURS)
             passed = style(f"{time.monotonic() - self._began:6.1f} s", dim=True)
-            sys.stderr.write(f"{passed}  {word} {for_terminal(change.text.encode())}\n")
+            sys.stderr.write(shown(f"{passed}  {word} {plain(change.text)}\n"))
             sys.stderr.flush()
 
     def lines(self, record: Record, lines: list[LogLine]) -> None:
@@ -75,7 +74,7 @@ class Screen:
         with self._lock:
             self._fresh_line()
             for part in for_terminal(line.content).splitlines():
-                sys.stderr.write(style(f"          {line.source:<10} {part}", dim=True) + "\n")
+                sys.stderr.write(shown(style(f"          {line.source:<10} {part}", dim=True)) + "\n")
             sys.stderr.flush()
 
     def _fresh_line(self) -> None:
@@ -86,5 +85,5 @@ class Screen:
 
     def _line(self, value: dict[str, object]) -> None:
         with self._lock:
-            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+            sys.stdout.write(as_json(value) + "\n")
             sys.stdout.flush()
