@@ -192,7 +192,7 @@ class Rounds:
         return self._allowance.take(explained(view.offers), time.monotonic())
 
     def _unjudged(self, session: Session, unmatched: Sequence[bytes]) -> Sequence[BidRow]:
-        ids = [wire.to_hex(id_) for id_ in unmatched]
+        ids = [wire.to_hex(id_) for id_ in unmatched if id_ not in self._judged]
         query = select(BidRow).where(col(BidRow.id).in_(ids), BidRow.state == "queued", col(BidRow.judged).is_(False))
         return session.exec(query).all()
 

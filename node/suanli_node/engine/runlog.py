@@ -62,7 +62,8 @@ class LogWriter:
 
     def close(self) -> None:
         """Make the log durable and close it."""
-        os.fsync(self._descriptor)
+        if self.written:
+            os.fsync(self._descriptor)
         os.close(self._descriptor)
 
 

@@ -78,6 +78,7 @@ class _Supervision:
         self._kill_at = float("inf")
         self._next_look = self._next_sample = self._next_disk = self._next_notice = 0.0
         self._look_s = FIRST_LOOK_S
+        self._told = 0  # bytes of the log that listeners know of
 
     def run(self, environment: Path, devices: tuple[str, ...]) -> RunStatus:
         """Start, watch, and reap the job."""
@@ -149,7 +150,8 @@ class _Supervision:
         self._next_look = now + max(self._look_s, 10 * cost)
 
     def _tell(self, now: float) -> None:
-        if now >= self._next_notice:
+        if now >= self._next_notice and self._log.written != self._told:
+            self._told = self._log.written
             self._next_notice = now + NOTICE_S
             self._notify()
 

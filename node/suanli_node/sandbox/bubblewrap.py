@@ -160,11 +160,11 @@ class _Start:
         barrier_far, barrier = os.pipe()
         self._inherited += [status_far, barrier_far]
         settings = self._file("\0".join(self._settings(status_far, barrier_far)).encode())
-        command = [*limiting(self._limits()), "bwrap", "--args", str(settings), "--", *self._cell.argv]
-        identity = {} if self._user is None else {"user": self._user, "group": self._user, "extra_groups": []}
+        confined = [*being(self._user), *limiting(self._limits())]
+        command = [*confined, "bwrap", "--args", str(settings), "--", *self._cell.argv]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stdout_far, stderr=stderr_far, pass_fds=self._inherited,
-            env={"PATH": os.defpath}, cwd="/", **identity,  # type: ignore[call-overload]
+            env={"PATH": os.defpath}, cwd="/",
         )  # fmt: skip
         for descriptor in [*self._inherited, stdout_far, stderr_far]:
             os.close(descriptor)
@@ -258,6 +258,14 @@ class _Start:
         os.lseek(descriptor, 0, os.SEEK_SET)
         self._inherited.append(descriptor)
         return descriptor
+
+
+def being(user: int | None) -> list[str]:
+    """A command that becomes a user without groups, to be put before the command that shall be one; None: who we are.
+
+    Were the user given to subprocess, that would copy this large process first, for many times as long.
+    """
+    return [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
 
 
 def limiting(limits: dict[int, int]) -> list[str]:
