@@ -86,6 +86,12 @@ def test_what_the_offer_does_not_do_is_said_before_anything_is_signed(alley: All
     done = alley.consumer("take", alley.url, "-y", "--json", "--max-price", "0.000001", "--", "true")
     assert (done.status, done.problem["code"]) == (4, "no_match")
     assert "rate above bid" in done.problem["detail"]
+    done = alley.consumer("take", alley.url, "-y", "--json", "--window", "3s", "--", "true")
+    assert (done.status, done.problem["code"]) == (2, "window")
+    assert "3 s is under the 10 s that heron takes at least" in done.problem["detail"]
+    done = alley.consumer("take", "http://127.0.0.1:9", "-y", "--json", "--", "true")
+    assert (done.status, done.problem["code"]) == (7, "unreachable")
+    assert "the node at http://127.0.0.1:9" in done.problem["detail"]
 
 
 def test_a_direct_lease_that_was_stopped_is_billed_until_then(alley: Alley) -> None:
