@@ -25,6 +25,7 @@ from suanli_node.outbox import Outbox, OutboxEscrow
 from suanli_node.requests import ask
 from suanli_node.settings import StateFolder
 from suanli_node.shutdown import daemon_pid
+from suanli_node.supply.purse import Purse
 from suanli_node.unlocking import unlock
 from suanli_protocol.chain import Chain
 from suanli_protocol.errors import NotFoundError
@@ -73,4 +74,4 @@ def _hands(state: StateFolder, chain: Chain, market: MarketClient, identity: Ide
         record = folder.load()
         assignment = read_assignment(record.view, signer.address, identity.domain)
         runs.append(LeaseRun(record, assignment, folder, services))  # never started: the daemon drives leases
-    return Hands(Closer(services, ledger, lambda _: None), ledger, lambda: runs)
+    return Hands(Closer(services, ledger, lambda _: None), ledger, lambda: runs, Purse(state.purse))

@@ -196,7 +196,7 @@ class StateFolder:
 
     @property
     def receipts(self) -> Path:
-        """Signed receipts with their evidence, kept for good."""
+        """Signed receipts with their evidence, kept for `keep_days`."""
         return self.path / "receipts"
 
     @property
@@ -213,6 +213,11 @@ class StateFolder:
     def gas(self) -> Path:
         """One line a transaction that was mined: what for, and what it cost."""
         return self.path / "gas.jsonl"
+
+    @property
+    def purse(self) -> Path:
+        """What of the wallet was withdrawn, and is not deposited again."""
+        return self.path / "purse.json"
 
     @property
     def requests(self) -> Path:

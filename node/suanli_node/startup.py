@@ -40,6 +40,7 @@ from suanli_node.supply.funds import fund_bonds
 from suanli_node.supply.inventory import Inventory, limited, take_inventory
 from suanli_node.supply.offers import Terms
 from suanli_node.supply.publisher import Publisher
+from suanli_node.supply.purse import Purse
 from suanli_node.unlocking import unlock
 from suanli_node.upkeep import FREE_MIB_MIN, drop_drafts, drop_old, free_mib, trim_environments
 from suanli_protocol import wire
@@ -91,7 +92,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
     with Chain(settings.chain) as chain, MarketClient(settings.market, signer=signer) as market:
         outbox = Outbox(chain, signer, state.outbox, state.gas)
         escrow = OutboxEscrow(chain, settings.escrow, outbox)
-        has_sold = state.identity.exists()
+        has_sold, purse = state.identity.exists(), Purse(state.purse)
         acquaintance = Acquaintance(settings, state, chain, signer)
         identity = persist(acquaintance.made, halt, "meeting the market")
         terms = persist(lambda: terms_of(settings, escrow), halt, "reading the token")
@@ -100,7 +101,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
 
         def prepare() -> None:
             acquaintance.renew()
-            fund(escrow, signer, capacity, terms)
+            fund(escrow, signer, capacity, terms, purse)
 
         attributes = describe(settings, inventory, signer, engine, environments=index is not None)
         publisher = Publisher(
@@ -141,7 +142,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
                 identity, state, stream, desk, publisher, halt,
                 genesis=lambda: hex32(chain.genesis()),
                 keep_engine=lambda: keep_engine(settings, state, inventory, executor),
-                closer=closer, hands=Hands(closer, ledger, desk.runs), upkeep=upkeep,
+                closer=closer, hands=Hands(closer, ledger, desk.runs, purse), upkeep=upkeep,
             )  # fmt: skip
             direct = ""
             if counter is not None:
@@ -260,10 +261,10 @@ def terms_of(settings: Settings, escrow: Escrow) -> Terms:
     )
 
 
-def fund(escrow: OutboxEscrow, signer: Signer, capacity: Lanes, terms: Terms) -> None:
+def fund(escrow: OutboxEscrow, signer: Signer, capacity: Lanes, terms: Terms, purse: Purse) -> None:
     """Deposit what the bonds need, as far as the wallet goes."""
     with escrow.outbox.alone(), escrow.purpose("deposit"):
-        funding = fund_bonds(escrow, signer, capacity, terms)
+        funding = fund_bonds(escrow, signer, capacity, terms, purse)
     decimals, symbol = escrow.token.decimals, escrow.token.symbol
     if funding.deposited:
         log.info("deposited %s %s for bonds", format_money(funding.deposited, decimals), symbol)

@@ -1,4 +1,4 @@
-"""Ending: what became of a lease, as the event that closed it says. Kept for good: earnings are summed from endings."""
+"""Ending: what became of a lease, as the event that closed it says; earnings are summed from them."""
 
 from __future__ import annotations
 

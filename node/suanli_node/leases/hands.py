@@ -10,6 +10,7 @@ from suanli_node.leases.closing import Move
 from suanli_node.leases.ledger import Ledger
 from suanli_node.leases.run import LeaseRun
 from suanli_node.leases.standing import Place
+from suanli_node.supply.purse import Purse
 from suanli_protocol import wire
 from suanli_protocol.chain_records import TxReceipt
 from suanli_protocol.errors import FundsError, NotFoundError, UsageError
@@ -20,8 +21,8 @@ WAYS = ("settle", "stop", "release", "claim", "finalize")
 class Hands:
     """Carries out what the operator asks."""
 
-    def __init__(self, closer: Closer, ledger: Ledger, runs: Callable[[], Sequence[LeaseRun]]) -> None:
-        self._closer, self._ledger, self._runs = closer, ledger, runs
+    def __init__(self, closer: Closer, ledger: Ledger, runs: Callable[[], Sequence[LeaseRun]], purse: Purse) -> None:
+        self._closer, self._ledger, self._runs, self._purse = closer, ledger, runs, purse
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """What came of a request {"what", "lease" or "amount"}; a SuanliError says why nothing did."""
@@ -49,7 +50,8 @@ class Hands:
         wanted = free if amount is None else int(str(amount))
         if not 0 < wanted <= free:
             raise FundsError(f"{free} base units are free, {wanted} were asked for", hint="withdraw less")
-        return self._ledger.withdraw(wanted)
+        with self._ledger.alone(), self._purse.putting_aside(0 if self._ledger.has_owner else wanted):
+            return self._ledger.withdraw(wanted)
 
 
 def told(what: str, mined: TxReceipt, run: LeaseRun | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from suanli_protocol.chain_records import TxReceipt
 from suanli_protocol.errors import ChainError
 from suanli_protocol.events import Settled, SettlementRefused
 from suanli_protocol.lease import Clauses, Lease, Progress
-from suanli_protocol.messages import Receipt
+from suanli_protocol.messages import ZERO_ADDRESS, Receipt
 from suanli_protocol.openings import Settlement
 from suanli_protocol.signing import Signer
 
@@ -42,6 +42,15 @@ class Ledger:
     def free(self) -> int:
         """Free money of this node's account in the escrow, in base units."""
         return self.escrow.account(self._signer.address).free
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether free money is paid out to another address than this node's own."""
+        return self.escrow.owner_of(self._signer.address) != ZERO_ADDRESS
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nothing else of this node's key is sent meanwhile."""
+        return self.escrow.outbox.alone()
 
     def settle(self, assignment: Assignment, signed: wire.SignedReceipt, countersignature: str) -> TxReceipt:
         """Submits the receipt with both signatures; ChainError with the escrow's word if it is left out."""
