@@ -88,7 +88,6 @@ def _wire(
         chain,
         escrow,
         Projection(),
-        market=signer.address,
         confirmations=settings.confirmations_on(chain.chain_id()),
         poll_s=settings.poll_ms / 1000,
         on_undone=lambda: start_anew(),

@@ -133,6 +133,7 @@ class LeaseRow(SQLModel, table=True):
     claimed: str = "0"
     claim_kind: int = 0
     clock: int = 0  # when its present phase on the chain began
+    due_at: int | None = Field(default=None, index=True)  # when time alone ends it; 0: to be looked up
     by_consumer: bool = False
     settled_transaction: str | None = None
     log_complete: bool = False
@@ -149,7 +150,7 @@ class GoneLeaseRow(SQLModel, table=True):
 
 
 class ReceiptRow(SQLModel, table=True):
-    """A lease's newest receipt. States: signed, queued (countersigned), sent, settled, refused."""
+    """A lease's newest receipt. States: signed, queued (countersigned), settled, refused."""
 
     __tablename__ = "receipt"
     lease: str = Field(primary_key=True)
@@ -197,20 +198,37 @@ class EventRow(SQLModel, table=True):
 
 
 class ChainTransactionRow(SQLModel, table=True):
-    """The intent to send one transaction, written before it is sent. States: prepared, mined, failed, dropped."""
+    """A transaction, written down before it is first sent. Its fees (wei per gas) are those of its newest version.
+
+    States: prepared (it is carried until the chain answers), mined, failed (it reverted), dropped (another transaction
+    took its nonce).
+    """
 
     __tablename__ = "chain_transaction"
     id: int | None = Field(default=None, primary_key=True)
-    kind: str  # open, settle
+    kind: str  # open, settle, finalize, reclaim
     nonce: int
     entries: int
-    calldata: str = Field(sa_column=_text())
-    hash: str | None = Field(default=None, index=True)
+    calldata: str = Field(sa_column=_text())  # "" once no reorganisation can bring it back
+    gas: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    fee: str = Field(default="0", sa_column_kwargs={"server_default": "0"})
+    tip: str = Field(default="0", sa_column_kwargs={"server_default": "0"})
+    raises: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # of its fees, so far
+    hash: str | None = Field(default=None, index=True)  # of the version that was mined
+    block: int | None = Field(default=None, index=True)  # that mined it
     state: str = Field(default="prepared", index=True)
     gas_used: int = 0
     gas_price: str = "0"
     error: str = Field(default="", sa_column=_text())
     at: int
+
+
+class ChainVersionRow(SQLModel, table=True):
+    """A signed version of a transaction, at its fee: by its hash the chain's answers are known as this market's."""
+
+    __tablename__ = "chain_version"
+    hash: str = Field(primary_key=True)
+    transaction: int = Field(index=True)  # the ChainTransactionRow
 
 
 class ChainStepRow(SQLModel, table=True):

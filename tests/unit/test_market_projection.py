@@ -17,7 +17,7 @@ from suanli_market.clearing.book import Entered, Left, Returned
 from suanli_market.clearing.conditions import StandingBid
 from suanli_market.leasing.leases import state_of, terms_of, view_of
 from suanli_market.store import Store
-from suanli_market.tables import BidRow, EventRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
+from suanli_market.tables import BidRow, ChainVersionRow, EventRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import wire
 from suanli_protocol.documents import documents_digest
 from suanli_protocol.events import (
@@ -65,13 +65,13 @@ def matched(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
         row = session.get_one(BidRow, wire.to_hex(bid.id))
         row.state = "matched"
         match = MatchRow(round=1, position=0, bid=row.id, offer=wire.to_hex(offer.id), rate="35100", transaction=1)
-        session.add_all([row, match])
+        session.add_all([row, match, ChainVersionRow(hash=wire.to_hex(OURS), transaction=1)])
     return store
 
 
 def apply(store: Store, *events: EscrowEvent) -> Step:
     with store.write() as session:
-        stretch = Stretch(events, times={1: NOW, 2: NOW + 9}, own=frozenset({OURS}))
+        stretch = Stretch(events, times={1: NOW, 2: NOW + 9})
         return Projection().apply(session, stretch, opened=0)
 
 
@@ -148,7 +148,8 @@ def a_queued_receipt(session: Session) -> None:
         )
     )
     body = json.dumps(wire.paper_to_json(receipt))
-    session.add(ReceiptRow(lease=id_, receipt=body, signature="0x", evidence="{}", state="queued"))
+    session.add(ReceiptRow(lease=id_, receipt=body, signature="0x", evidence="{}", state="queued", transaction=1))
+    session.merge(ChainVersionRow(hash=wire.to_hex(OURS), transaction=1))
 
 
 def the_receipt(store: Store) -> tuple[str, int]:
@@ -171,6 +172,8 @@ def test_our_refused_settlement_is_tried_again_and_then_given_up(store: Store) -
         a_queued_receipt(session)
     apply(store, SettlementRefused(1, bytes(32), OURS, 0, LEASE, Refusal.UNKNOWN_LEASE))
     assert the_receipt(store) == ("queued", 1)
+    with store.write() as session:
+        session.get_one(ReceiptRow, wire.to_hex(LEASE)).transaction = 1  # sent again
     apply(store, SettlementRefused(1, bytes(32), OURS, 0, LEASE, Refusal.PROVIDER_SIGNATURE))
     assert the_receipt(store) == ("refused", 2)
 

@@ -28,7 +28,7 @@ from suanli_market.settings import FINALIZED
 from suanli_market.store import Store
 from suanli_market.tables import ChainStepRow, ChainTransactionRow, CursorRow, LeaseRow, MatchRow, ReceiptRow
 from suanli_protocol import faults, wire
-from suanli_protocol.errors import ChainError, ChainUnavailableError, NotFoundError, SuanliError
+from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError
 from suanli_protocol.escrow import Account, Block, Chain, Escrow
 from suanli_protocol.events import (
     EscrowEvent,
@@ -39,7 +39,6 @@ from suanli_protocol.events import (
     Released,
     Resolved,
     Settled,
-    SettlementRefused,
 )
 
 RANGE_BLOCKS = 2_000
@@ -77,7 +76,6 @@ class Indexer:
         escrow: Escrow,
         projection: Projection,
         *,
-        market: str,
         confirmations: int,
         poll_s: float,
         on_undone: Callable[[], None],
@@ -87,7 +85,6 @@ class Indexer:
         self._on_undone = on_undone  # book and writer start anew from the tables
         self._store, self._keeper = store, keeper
         self._chain, self._escrow, self._projection = chain, escrow, projection
-        self._market = market
         self._confirmations, self._poll_s = confirmations, poll_s
         self._news = threading.Event()
         self._stopping = False
@@ -175,7 +172,7 @@ class Indexer:
             self._undo(tip)
             return True
         if tip.number <= cursor.block:
-            return False
+            return False  # nothing new, or an endpoint that is behind the one that answered before
         last = min(cursor.block + RANGE_BLOCKS, tip.number)
         block = tip if last == tip.number else self._chain.block(last)
         events = self._escrow.events(cursor.block + 1, last)
@@ -202,12 +199,7 @@ class Indexer:
         """The events with the times that their projection needs; `block` is one whose time is known."""
         dated = {event.block for event in events if isinstance(event, DATED)}
         times = {number: (block if number == block.number else self._chain.block(number)).timestamp for number in dated}
-        return Stretch(events, times, self._own(events))
-
-    def _own(self, events: Sequence[EscrowEvent]) -> frozenset[bytes]:
-        """This market's transactions among those that left something out."""
-        asked = {event.transaction for event in events if isinstance(event, Refused | SettlementRefused)}
-        return frozenset(hash_ for hash_ in asked if self._chain.transaction(hash_).sender == self._market)
+        return Stretch(events, times)
 
     def _move(self, session: Session, block: Block, opened: int) -> None:
         row = session.get_one(CursorRow, 1)
@@ -223,19 +215,33 @@ class Indexer:
         return self._chain.block(max(0, latest.number - self._confirmations))
 
     def _is_same_chain(self, cursor: _Cursor, tip: Block) -> bool:
-        """Whether the cursor's block is still the chain's. A step that brings nothing costs no call."""
+        """Whether the cursor's block is still the chain's. A step that brings nothing costs no call.
+
+        A tip below the cursor says nothing yet: only a known block with another hash is another history.
+        """
         if tip.number < cursor.block:
-            return False
+            return self._is_behind(tip)
         if tip.number == cursor.block + 1:
             return tip.parent == cursor.block_hash
         here = tip if tip.number == cursor.block else self._chain.block(cursor.block)
         return here.hash == cursor.block_hash
 
+    def _is_behind(self, tip: Block) -> bool:
+        """Whether a tip below the cursor is of the same chain, as far as the steps that are kept can tell."""
+        with self._store.read() as session:
+            steps = journal.steps(session, up_to=tip.number, limit=1)
+            genesis = session.get_one(CursorRow, 1).genesis
+        if steps and steps[0].block == tip.number:
+            return steps[0].block_hash == wire.to_hex(tip.hash)
+        if steps:
+            return self._has(steps[0])
+        return wire.to_hex(self._chain.genesis()) == genesis
+
     def _undo(self, tip: Block) -> None:
         """Goes back to the newest step that the chain still has; ChainResetError if it has none of them."""
         with self._store.read() as session:
-            steps = journal.steps(session)
-        kept = next((step for step in steps if step.block <= tip.number and self._has(step)), None)
+            steps = journal.steps(session, up_to=tip.number)
+        kept = next((step for step in steps if self._has(step)), None)
         if kept is None:
             raise reset_error(f"the chain has none of the blocks that were seen before, up to {self._cursor.block}")
         log.warning("the chain was reorganised: blocks %d to %d are read again", kept.block + 1, self._cursor.block)
@@ -251,10 +257,8 @@ class Indexer:
         self._keeper.advance(block, None, [])
 
     def _has(self, step: ChainStepRow) -> bool:
-        try:
-            return wire.to_hex(self._chain.block(step.block).hash) == step.block_hash
-        except NotFoundError:
-            return False
+        """Whether the chain still has the step's block; LackingError if the endpoint cannot tell now."""
+        return wire.to_hex(self._chain.block(step.block).hash) == step.block_hash
 
     def _behind(self) -> list[tuple[str, int]]:
         """The open leases of this market whose word on the chain is another than their row says, with their block."""
@@ -290,7 +294,7 @@ class Indexer:
         """Applies what an opening of this market's became, unless its leases are known already."""
         block, mined = self._chain.block(self._cursor.block), self._chain.receipt(wire.from_hex(transaction))
         if mined is None:
-            self._send_again(transaction)
+            self._carry_again(transaction)
             return
         if mined.block > block.number:
             return
@@ -304,23 +308,15 @@ class Indexer:
         log.error("the outcome of %s was missed: %d events are applied now", transaction, len(events))
         self._apply_late(events, block)
 
-    def _send_again(self, transaction: str) -> None:
-        """A transaction that was mined and is no more, unless it waits to be mined again: its rows wait for a new one.
+    def _carry_again(self, transaction: str) -> None:
+        """A transaction that was mined and is no more: it is carried to the chain once more, by its own nonce.
 
-        The journal knows no block that was lost before it counted. Were both mined, the seat would take one of them.
+        The journal knows no block that was lost before it counted.
         """
-        try:
-            self._chain.transaction(wire.from_hex(transaction))
-            return
-        except NotFoundError:
-            log.warning("the transaction %s was lost with its block and is sent again", transaction)
+        log.warning("the transaction %s was lost with its block and is sent again", transaction)
         with self._store.write() as session:
-            row = session.exec(select(ChainTransactionRow).where(ChainTransactionRow.hash == transaction)).one()
-            row.state, row.error = "dropped", "its block was lost"
-            session.add(row)
-            for kind, waits in ((MatchRow, "pending"), (ReceiptRow, "queued")):
-                lost = (col(kind.transaction) == row.id, col(kind.state) == waits)
-                session.execute(update(kind).where(*lost).values(transaction=None))
+            lost = (col(ChainTransactionRow.hash) == transaction, col(ChainTransactionRow.state) == "mined")
+            session.execute(update(ChainTransactionRow).where(*lost).values(**journal.UNDER_WAY))
         self._on_lost()
 
     def _apply_late(self, events: Sequence[EscrowEvent], block: Block) -> None:

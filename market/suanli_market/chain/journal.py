@@ -20,6 +20,7 @@ from suanli_market.tables import (
     BidRow,
     ChainChangeRow,
     ChainStepRow,
+    ChainTransactionRow,
     GoneLeaseRow,
     LeaseRow,
     MatchRow,
@@ -28,6 +29,7 @@ from suanli_market.tables import (
 )
 
 STEPS_KEPT = 512  # a reorganisation that goes further back halts the market
+UNDER_WAY: dict[str, str | int | None] = {"state": "prepared", "hash": None, "block": None, "gas_used": 0}
 WAITING = ("queued", "matched")
 _LEFT = ("withdrawn", "expired")
 FOLLOWING: dict[str, type[SQLModel]] = {
@@ -64,16 +66,18 @@ def add_step(session: Session, block: int, block_hash: str, opened: int) -> None
         session.execute(delete(ChainChangeRow).where(col(ChainChangeRow.block) <= oldest))
 
 
-def steps(session: Session) -> list[ChainStepRow]:
-    """The steps that can be gone back to, newest first."""
-    return list(session.exec(select(ChainStepRow).order_by(col(ChainStepRow.block).desc())))
+def steps(session: Session, *, up_to: int, limit: int = STEPS_KEPT) -> list[ChainStepRow]:
+    """The newest steps that can be gone back to, from a block downwards."""
+    query = select(ChainStepRow).where(ChainStepRow.block <= up_to).order_by(col(ChainStepRow.block).desc())
+    return list(session.exec(query.limit(limit)))
 
 
 def undo(session: Session, block: int) -> list[str]:
     """Puts all rows back to what they were at the end of the step at `block`; the leases that are no more.
 
-    What waits for the chain is to be sent again. Receipt, log and blobs of a lease that is no more stay for a while:
-    opened again in a block of the same second, it is the same lease, and its parties have handed them over already.
+    The transactions that the lost blocks had mined are carried again, with their own nonces. Receipt, log and blobs of
+    a lease that is no more stay for a while: opened again in a block of the same second, it is the same lease, and its
+    parties have handed them over already.
     """
     changes = session.exec(
         select(ChainChangeRow).where(ChainChangeRow.block > block).order_by(col(ChainChangeRow.id).desc())
@@ -99,9 +103,18 @@ def undo(session: Session, block: int) -> list[str]:
     _release_idle(session)
     session.execute(delete(ChainChangeRow).where(col(ChainChangeRow.block) > block))
     session.execute(delete(ChainStepRow).where(col(ChainStepRow.block) > block))
-    session.execute(update(MatchRow).where(col(MatchRow.state) == "pending").values(transaction=None))
-    session.execute(update(ReceiptRow).where(col(ReceiptRow.state) == "queued").values(transaction=None))
+    _carry_again(session, block)
     return gone
+
+
+def _carry_again(session: Session, block: int) -> None:
+    """What was mined after a block is under way again; what waits, and is not carried, is to be sent."""
+    mined = (col(ChainTransactionRow.block) > block, col(ChainTransactionRow.state).in_(("mined", "failed")))
+    session.execute(update(ChainTransactionRow).where(*mined).values(**UNDER_WAY))
+    under_way = select(ChainTransactionRow.id).where(ChainTransactionRow.state == "prepared")
+    for kind, waits in ((MatchRow, "pending"), (ReceiptRow, "queued")):
+        idle = (col(kind.state) == waits, col(kind.transaction).not_in(under_way))
+        session.execute(update(kind).where(*idle).values(transaction=None))
 
 
 def _keep_left(session: Session, left: dict[str, tuple[str, str]]) -> None:

@@ -15,14 +15,15 @@ from sqlmodel import Session, col, select
 
 from suanli_market.admission.checks import reason_name
 from suanli_market.admission.papers import bid_of, offer_of, standing_bid
+from suanli_market.chain.duties import date, due_at
 from suanli_market.clearing.book import Change, Entered, Left, Opened, Returned
 from suanli_market.events import note
-from suanli_market.leasing.leases import OPEN_STATES, terms_of
-from suanli_market.tables import BidRow, EntryRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
+from suanli_market.leasing.leases import OPEN_STATES, progress_of, terms_of
+from suanli_market.tables import BidRow, ChainVersionRow, EntryRow, LeaseRow, MatchRow, OfferRow, ReceiptRow
 from suanli_protocol import events as chain_events
 from suanli_protocol import wire
 from suanli_protocol.documents import Constraints
-from suanli_protocol.lease import Kind, Previous, Refusal, fee_down, lease_id, terms
+from suanli_protocol.lease import Kind, Previous, Refusal, State, fee_down, lease_id, terms
 from suanli_protocol.log import EntryKind, ReasonCode
 from suanli_protocol.reasons import Phase, Reason
 
@@ -68,7 +69,6 @@ class Stretch:
 
     events: Sequence[chain_events.EscrowEvent]
     times: dict[int, int]  # of each block that opens or closes a lease
-    own: frozenset[bytes]  # the transactions of this market among those that left something out
 
 
 class Projection:
@@ -83,10 +83,7 @@ class Projection:
         return step
 
     def _apply(self, session: Session, event: chain_events.EscrowEvent, stretch: Stretch, step: Step) -> None:
-        """Anyone may name another's seat or lease to the escrow and be refused: such refusals are nobody's answer."""
         match event:
-            case chain_events.Refused() | chain_events.SettlementRefused() if event.transaction not in stretch.own:
-                pass
             case chain_events.Opened():
                 step.opened += 1
                 step.touch(event.provider, event.consumer)
@@ -144,14 +141,14 @@ class Projection:
             transaction=wire.to_hex(event.transaction),
         )
         if match_ is not None:
-            self._ours(session, row, match_, event)
+            self._ours(session, row, match_, event, step)
             step.changes.append(Opened(event.bid_hash))
         session.add(row)
 
-    def _ours(self, session: Session, row: LeaseRow, match_: MatchRow, event: chain_events.Opened) -> None:
+    def _ours(self, session: Session, row: LeaseRow, match_: MatchRow, event: chain_events.Opened, step: Step) -> None:
         """A lease that a round of this market proposed: it gets its papers, and its parties are told."""
         bid, offer = session.get_one(BidRow, match_.bid), session.get_one(OfferRow, match_.offer)
-        lease, _ = terms(
+        lease, clauses = terms(
             bid_of(bid),
             offer_of(offer),
             rate=event.rate,
@@ -167,7 +164,9 @@ class Projection:
         row.spent = bid.spent if event.attempt > 1 else "0"
         match_.state, match_.reason = "opened", ""
         bid.state, bid.reason, bid.lease = "leased", "", row.id
+        row.due_at = due_at(State(lease, clauses, progress_of(row)))
         session.add_all([match_, bid])
+        self._retire_rivals(session, match_, bid, step)
         note(
             session,
             [row.consumer, row.provider],
@@ -177,13 +176,26 @@ class Projection:
             data={"number": row.number, "block": row.block, "transaction": row.transaction},
         )
 
+    def _retire_rivals(self, session: Session, match_: MatchRow, bid: BidRow, step: Step) -> None:
+        """The seat is taken: the bid's other matches come to nothing, and so do other bids of the seat."""
+        others = select(MatchRow).where(MatchRow.bid == bid.id, MatchRow.state == "pending", MatchRow.id != match_.id)
+        for other in session.exec(others).all():
+            release(session, other, bid, Refusal.SEAT_TAKEN, step.changes)
+        for rival in _waiting_bids(session, bid.consumer, bid.seat):
+            _leave(session, rival, Refusal.SEAT_TAKEN, step.changes)
+
     def _refused(self, session: Session, event: chain_events.Refused, step: Step) -> None:
-        """The chain left out an entry of `open`: the bid waits again at its place, or leaves if it can never open."""
+        """The chain left out an entry of `open`: the bid waits again at its place, or leaves if it can never open.
+
+        Anyone may name another's seat to the escrow and be refused: only of the transaction that carried a match the
+        refusal is its answer. No two entries of a transaction have one seat.
+        """
         found = session.exec(
             select(MatchRow, BidRow)
             .join(BidRow, col(BidRow.id) == MatchRow.bid)
+            .join(ChainVersionRow, col(ChainVersionRow.transaction) == MatchRow.transaction)
+            .where(ChainVersionRow.hash == wire.to_hex(event.transaction))
             .where(BidRow.seat == wire.to_hex(event.seat), MatchRow.state == "pending")
-            .where(col(MatchRow.transaction).is_not(None))
         ).all()
         for match_, bid in found:
             release(session, match_, bid, event.refusal, step.changes)
@@ -202,7 +214,7 @@ class Projection:
             self._close_receipt(session, row.id, "settled")
             data = {"transaction": row.settled_transaction, "paid": row.paid, "fee": row.fee, "kind": event.kind}
             _tell(session, row, "lease.settled", data)
-        session.add(row)
+        date(session, row)
         if event.kind == Kind.FAILED:
             self._retry(session, row, "provider-error", at, step)
 
@@ -211,7 +223,7 @@ class Projection:
         if row is None:
             return
         row.state, row.clock, row.by_consumer = "stopped", event.clock, event.by_consumer_side
-        session.add(row)
+        date(session, row)
         _tell(session, row, "lease.stopped", {"clock": event.clock, "by": event.by})
 
     def _claimed(self, session: Session, event: chain_events.Claimed, step: Step) -> None:
@@ -221,7 +233,7 @@ class Projection:
             return
         step.touch(row.provider)  # a claim frees its capacity
         row.state, row.claimed, row.claim_kind, row.clock = "claimed", str(event.amount), event.kind, event.clock
-        session.add(row)
+        date(session, row)
         data = {
             "amount": row.claimed,
             "kind": row.claim_kind,
@@ -235,7 +247,7 @@ class Projection:
         if row is None:
             return
         row.state, row.clock = "disputed", event.clock
-        session.add(row)
+        date(session, row)
         _tell(session, row, "lease.disputed", {"by": event.by, "clock": row.clock})
 
     def _closed(self, session: Session, event: Closing, at: int, step: Step) -> None:
@@ -251,7 +263,7 @@ class Projection:
         failed = isinstance(event, chain_events.Released | chain_events.Reclaimed)
         row.phase = Phase.FAILED if failed else Phase.SETTLED
         row.reason = Reason.RELEASED if isinstance(event, chain_events.Released) else row.reason
-        session.add(row)
+        date(session, row)
         self._close_receipt(session, row.id, "refused" if failed else "settled")
         _tell(session, row, f"lease.{row.state}", {"transaction": row.settled_transaction, "paid": row.paid})
         if isinstance(event, chain_events.Reclaimed):
@@ -290,10 +302,16 @@ class Projection:
         note(session, [bid.consumer], "bid.retried", bid=bid.id, data={"attempt": bid.attempt, "after": row.id})
 
     def _settlement_refused(self, session: Session, event: chain_events.SettlementRefused) -> None:
-        """A receipt is tried again with the lease's newest progress (a stop may have come between), then given up."""
+        """A receipt is tried again with the lease's newest progress (a stop may have come between), then given up.
+
+        Only the transaction that carried it has its answer: anyone may bring a lease to the escrow with nonsense.
+        """
         receipt = session.get(ReceiptRow, wire.to_hex(event.lease_id))
         row = session.get(LeaseRow, wire.to_hex(event.lease_id))
-        if receipt is None or row is None or row.state not in OPEN_STATES or receipt.state not in ("queued", "sent"):
+        if receipt is None or row is None or row.state not in OPEN_STATES or receipt.state != "queued":
+            return
+        version = session.get(ChainVersionRow, wire.to_hex(event.transaction))
+        if version is None or version.transaction != receipt.transaction:
             return
         again = event.refusal == Refusal.UNKNOWN_LEASE and receipt.tries < SETTLE_TRIES_MAX
         receipt.state, receipt.transaction = ("queued" if again else "refused"), None
@@ -324,12 +342,13 @@ class Projection:
                 _leave(session, bid, ReasonCode.COUNTER_RAISED, step.changes)
 
     def _cancelled(self, session: Session, event: chain_events.Cancelled, step: Step) -> None:
-        seat = wire.to_hex(event.seat)
-        bids = session.exec(
-            select(BidRow).where(BidRow.seat == seat, BidRow.consumer == event.consumer, BidRow.state == "queued")
-        )
-        for bid in bids.all():
+        for bid in _waiting_bids(session, event.consumer, wire.to_hex(event.seat)):
             _leave(session, bid, ReasonCode.SEAT_CLOSED, step.changes)
+
+
+def _waiting_bids(session: Session, consumer: str, seat: str) -> Sequence[BidRow]:
+    query = select(BidRow).where(BidRow.seat == seat, BidRow.consumer == consumer, BidRow.state == "queued")
+    return session.exec(query).all()
 
 
 def release(session: Session, match_: MatchRow, bid: BidRow, code: Refusal, changes: list[Change]) -> None:

@@ -1,7 +1,6 @@
-"""The chain writer: the one sender of this market's transactions, with its own nonces and batches.
+"""The chain writer: it gathers what waits for the chain into batches, and has the sender carry one after the other.
 
-Each batch is written down before it is sent. What became of it is never guessed: the indexer reads the chain's answer,
-and after a break everything that the chain has not answered is sent again; the seat guards against a second time.
+A kind of batch that the chain refuses is tried again later, and smaller; the others go on.
 """
 
 from __future__ import annotations
@@ -10,46 +9,62 @@ import json
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlmodel import Session, col, select
 
 from suanli_market.admission.papers import bid_of, offer_of
-from suanli_market.chain.duties import DUTIES, Duties
+from suanli_market.chain.duties import DUTIES, Duties, Duty
+from suanli_market.chain.sender import Batch, Sender
 from suanli_market.clearing.keeper import Keeper
-from suanli_market.events import now_ms
 from suanli_market.leasing.leases import OPEN_STATES, progress_of, terms_of
 from suanli_market.store import Store
-from suanli_market.tables import BidRow, ChainTransactionRow, LeaseRow, MatchRow, OfferRow, ReceiptRow, RoundRow
-from suanli_protocol import faults, wire
-from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, SuanliError
-from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement, TxReceipt
+from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow, RoundRow
+from suanli_protocol import wire
+from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, SuanliError, TimedOutError
+from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement
+from suanli_protocol.letters import MINED_S, NonceTakenError
 from suanli_protocol.messages import Receipt
 from suanli_protocol.signing import Signer
 
 BATCH_MAX = 100
+BYTES_MAX = 100_000  # of calldata; nodes take transactions of at most 131,072
 GAS_BASE = 150_000
 GAS_PER_OPENING = 150_000
 GAS_PER_SETTLEMENT = 140_000
-GAS_PER_DUTY = 200_000
 GAS_MAX = 16_000_000  # a transaction may use at most 16,777,216
-RECEIPT_TIMEOUT_S = 120.0
 TICK_S = 1.0
-FEES_S = 1.0  # for which fees are good
+REST_S = (0.1, 5.0)  # after a failure, the least and the most
 SETTLE_PAUSE_S = 0.1  # between settlements: what is countersigned meanwhile goes with the next
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One transaction to be: its calldata, and the rows that it carries."""
+@dataclass(slots=True)
+class Pace:
+    """How a kind of batch goes: how many rows it may carry, and when it may go again after a failure (monotonic)."""
 
-    kind: str
-    calldata: bytes
-    gas: int
-    rows: tuple[int | str, ...]  # ids of matches, or of leases
+    limit: int = BATCH_MAX
+    rest_s: float = 0.0
+    not_before: float = 0.0
+
+    def went_well(self) -> None:
+        """Larger again."""
+        self.limit, self.rest_s = min(BATCH_MAX, 2 * self.limit), 0.0
+
+    def failed(self) -> None:
+        """Smaller, and later each time."""
+        self.limit = max(1, self.limit // 2)
+        self.rest_s = min(REST_S[1], max(REST_S[0], 2 * self.rest_s))
+        self.not_before = time.monotonic() + self.rest_s
+
+    def is_resting(self) -> bool:
+        """Whether it may not go yet."""
+        return time.monotonic() < self.not_before
 
 
 class ChainWriter:
@@ -65,17 +80,25 @@ class ChainWriter:
         *,
         on_mined: Callable[[], None],
         catch_up: Callable[[], None],
+        mined_s: float = MINED_S,
     ) -> None:
         self._store, self._keeper, self._chain, self._escrow, self._signer = store, keeper, chain, escrow, signer
-        self._on_mined, self._catch_up = on_mined, catch_up
+        self._catch_up = catch_up
         self._work = threading.Event()
         self._stopping = False
-        self._limit = BATCH_MAX
-        self._nonce: int | None = None
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)  # by the kind of batch
         self._settle_at, self._is_settling_put_off = 0.0, False  # not before (monotonic)
-        self._fees = (-FEES_S, (0, 0))  # when they were asked for (monotonic), and what they were
         self._is_lost = True  # what was sent before is not known yet
         self._duties = Duties(store)
+        self._sender = Sender(
+            store,
+            chain,
+            signer,
+            escrow.address,
+            on_mined=on_mined,
+            is_ended=lambda: self._stopping or self._is_lost,
+            mined_s=mined_s,
+        )
         self._thread = threading.Thread(target=self._run, name="chain-writer", daemon=True)
 
     def start(self) -> None:
@@ -93,7 +116,7 @@ class ChainWriter:
         self._work.set()
 
     def start_anew(self) -> None:
-        """The chain lost blocks: what was sent is looked up again before anything else is."""
+        """The chain lost blocks: what they had mined is carried again before anything else is sent."""
         self._is_lost = True
         self._work.set()
 
@@ -105,23 +128,35 @@ class ChainWriter:
             if self._keeper.halted is not None:
                 continue
             try:
-                if self._is_lost:
-                    self._is_lost = False
-                    self._resume()
-                self._drain()
+                self.step()
                 delay = 0.0
-            except ChainUnavailableError as error:
-                self._is_lost, delay = True, min(5.0, max(0.1, delay * 2))
+            except (ChainUnavailableError, TimedOutError) as error:
+                self._is_lost, delay = True, min(REST_S[1], max(REST_S[0], delay * 2))
                 log.warning("nothing can be sent, trying again in %.1f s: %s", delay, error.detail)
             except SuanliError as error:
-                self._is_lost, delay = True, min(5.0, max(0.1, delay * 2))
+                self._is_lost, delay = True, min(REST_S[1], max(REST_S[0], delay * 2))
                 log.error("a transaction failed: %s %s", error.detail, error.hint)
             except Exception:
                 self._is_lost, delay = True, 1.0
                 log.exception("the chain writer failed")
-            if delay:
+            if delay and not self._stopping:
                 time.sleep(delay)
                 self._work.set()
+
+    def step(self) -> None:
+        """One look: what is under way is brought to its end, then what waits is sent."""
+        if self._is_lost:
+            self._is_lost = False
+            self._resume()
+        self._drain()
+
+    def _resume(self) -> None:
+        """After a start or a break. What lost its nonce to another has its rows wait again, less what was answered."""
+        try:
+            self._sender.resume()
+        except NonceTakenError:
+            self._catch_up()
+            raise
 
     def _patience(self) -> float:
         return max(0.0, self._settle_at - time.monotonic()) if self._is_settling_put_off else TICK_S
@@ -130,17 +165,38 @@ class ChainWriter:
         """Sends what waits; what comes to wait meanwhile rings."""
         self._is_settling_put_off = False
         is_more = True
-        while is_more and not self._stopping and self._keeper.halted is None:
-            limit = self._limit
+        while is_more and not self._stopping and not self._is_lost and self._keeper.halted is None:
             found = (self._openings(), self._settlements(), self._duty())
-            batches = [batch for batch in found if batch is not None]
-            for batch in batches:
-                self._carry_out(batch)
-            is_more = any(batch.kind in DUTIES or len(batch.rows) == limit for batch in batches)
+            went = [batch for batch in found if batch is not None and self._carry_out(batch)]
+            is_more = any(batch.is_full for batch in went)
+
+    def _carry_out(self, batch: Batch) -> bool:
+        """Whether it went well. What the chain refused rests, so that other kinds go on; any other error is raised."""
+        pace = self._paces[batch.kind]
+        try:
+            self._sender.send(batch)
+        except (ChainUnavailableError, TimedOutError, NonceTakenError):
+            raise
+        except ChainRevertedError as error:
+            if batch.kind in DUTIES:
+                log.info("%s of lease %s was in vain: %s", batch.kind, *batch.rows, error.detail)
+                return True  # somebody else may have done it
+            pace.failed()
+            log.error("a transaction failed: %s %s", error.detail, error.hint)
+            return False
+        except SuanliError as error:
+            pace.failed()
+            log.error("a transaction failed: %s %s", error.detail, error.hint)
+            return False
+        pace.went_well()
+        return True
 
     # What waits
 
     def _openings(self) -> Batch | None:
+        pace = self._paces["open"]
+        if pace.is_resting():
+            return None
         with self._store.read() as session:
             found = session.exec(
                 select(MatchRow, BidRow, OfferRow, RoundRow.hash)
@@ -149,16 +205,23 @@ class ChainWriter:
                 .join(RoundRow, col(RoundRow.number) == MatchRow.round)
                 .where(MatchRow.state == "pending", col(MatchRow.transaction).is_(None))
                 .order_by(col(MatchRow.id))
-                .limit(self._limit)
+                .limit(pace.limit)
             ).all()
         if not found:
             return None
-        openings = [_opening(match, bid, offer) for match, bid, offer, _ in found]
-        calldata = self._escrow.encode_open(wire.from_hex(found[-1][3]), openings)
-        gas = min(GAS_MAX, GAS_BASE + GAS_PER_OPENING * len(openings))
-        return Batch("open", calldata, gas, tuple(match.id or 0 for match, _, _, _ in found))
+        # A refusal names the seat alone: of bids with the same one (by strangers, who copied it) each goes by itself.
+        by_seat = {bid.seat: (match, bid, offer, head) for match, bid, offer, head in reversed(found)}
+        rows = sorted(by_seat.values(), key=lambda row: row[0].id or 0)
+        openings = [_opening(match, bid, offer) for match, bid, offer, _ in rows]
+        calldata, count = _fitting(openings, lambda part: self._escrow.encode_open(wire.from_hex(rows[-1][3]), part))
+        gas = min(GAS_MAX, GAS_BASE + GAS_PER_OPENING * count)
+        is_full = count < len(found) or len(found) == pace.limit
+        return Batch("open", calldata, gas, tuple(match.id or 0 for match, *_ in rows[:count]), is_full)
 
     def _settlements(self) -> Batch | None:
+        pace = self._paces["settle"]
+        if pace.is_resting():
+            return None
         if time.monotonic() < self._settle_at:
             self._is_settling_put_off = True
             return None
@@ -172,112 +235,44 @@ class ChainWriter:
                     col(LeaseRow.state).in_(OPEN_STATES),
                 )
                 .order_by(col(LeaseRow.number))
-                .limit(self._limit)
+                .limit(pace.limit)
             ).all()
             settlements = [_settlement(session, receipt, lease) for receipt, lease in found]
         if not settlements:
             return None
         self._settle_at = time.monotonic() + SETTLE_PAUSE_S
-        gas = min(GAS_MAX, GAS_BASE + GAS_PER_SETTLEMENT * len(settlements))
-        return Batch("settle", self._escrow.encode_settle(settlements), gas, tuple(row.id for _, row in found))
+        calldata, count = _fitting(settlements, self._escrow.encode_settle)
+        gas = min(GAS_MAX, GAS_BASE + GAS_PER_SETTLEMENT * count)
+        is_full = count < len(found) or len(found) == pace.limit
+        return Batch("settle", calldata, gas, tuple(row.id for _, row in found[:count]), is_full)
 
     def _duty(self) -> Batch | None:
         """The next lease that time alone ends: nobody else may do it, and both parties' money waits for it."""
-        duty = self._duties.next(self._keeper.now())
-        if duty is None:
+        while (duty := self._duties.next(self._keeper.now())) is not None:
+            calldata = self._escrow.encode_way_out(duty.change, duty.lease, duty.clauses, duty.progress)
+            gas = self._gas_of(duty, calldata)
+            if gas is not None:
+                return Batch(duty.change, calldata, gas, (duty.id,), is_full=True)
+        return None
+
+    def _gas_of(self, duty: Duty, calldata: bytes) -> int | None:
+        """What a duty costs; None if it is done already, in a block that does not count yet, or would be refused."""
+        if self._escrow.seat(duty.lease.seat_key) != duty.word:
             return None
-        calldata = self._escrow.encode_way_out(duty.change, duty.lease, duty.clauses, duty.progress)
-        return Batch(duty.change, calldata, GAS_PER_DUTY, (duty.id,))
-
-    # One transaction
-
-    def _carry_out(self, batch: Batch) -> None:
-        if self._nonce is None:
-            self._nonce = self._chain.nonce(self._signer.address)
-        intent = self._intend(batch, self._nonce)
-        faults.reach(f"market.{batch.kind}.intended")
-        transaction = self._escrow.send(
-            self._signer, batch.calldata, gas=batch.gas, nonce=self._nonce, fees=self._fees_now()
-        )
-        self._nonce += 1
-        faults.reach(f"market.{batch.kind}.sent")
+        request = {"from": self._signer.address, "to": self._escrow.address, "data": wire.to_hex(calldata)}
         try:
-            receipt = self._escrow.wait(transaction, RECEIPT_TIMEOUT_S)
+            return self._chain.estimate(request)
         except ChainRevertedError as error:
-            self._give_back(intent, "failed", error.detail)
-            if batch.kind in DUTIES:
-                self._on_mined()  # somebody else may have done it
-                return
-            self._limit = max(1, self._limit // 2)
-            raise
-        self._on_mined()
-        faults.reach(f"market.{batch.kind}.mined")
-        self._mark_mined(intent, receipt)
-        faults.reach(f"market.{batch.kind}.marked")
-        self._limit = min(BATCH_MAX, self._limit * 2)
+            log.info("%s of lease %s would be in vain: %s", duty.change, duty.id, error.detail)
+            return None
 
-    def _fees_now(self) -> tuple[int, int]:
-        """The chain's fees, asked for once in a while: they leave room for the base fee to double."""
-        at, fees = self._fees
-        if time.monotonic() - at > FEES_S:
-            fees = self._chain.fees()
-            self._fees = time.monotonic(), fees
-        return fees
 
-    def _intend(self, batch: Batch, nonce: int) -> int:
-        """Writes the intent down and ties its rows to it."""
-        with self._store.write() as session:
-            intent = ChainTransactionRow(
-                kind=batch.kind,
-                nonce=nonce,
-                entries=len(batch.rows),
-                calldata=wire.to_hex(batch.calldata),
-                at=now_ms(),
-            )
-            session.add(intent)
-            session.flush()
-            for row in _carried(session, batch):
-                row.transaction = intent.id
-                session.add(row)
-            return intent.id or 0
-
-    def _mark_mined(self, intent: int, receipt: TxReceipt) -> None:
-        with self._store.write() as session:
-            row = session.get_one(ChainTransactionRow, intent)
-            row.state, row.hash = "mined", wire.to_hex(receipt.transaction)
-            row.gas_used, row.gas_price = receipt.gas_used, str(receipt.effective_gas_price)
-            session.add(row)
-
-    def _give_back(self, intent: int, state: str, error: str) -> None:
-        """The transaction did nothing, or nobody knows: what the chain has not answered waits again."""
-        with self._store.write() as session:
-            row = session.get_one(ChainTransactionRow, intent)
-            row.state, row.error = state, error
-            session.add(row)
-            matches = select(MatchRow).where(MatchRow.transaction == intent, MatchRow.state == "pending")
-            for match in session.exec(matches).all():
-                match.transaction = None
-                session.add(match)
-            receipts = select(ReceiptRow).where(ReceiptRow.transaction == intent, ReceiptRow.state == "queued")
-            for receipt in session.exec(receipts).all():
-                receipt.transaction = None
-                session.add(receipt)
-
-    def _resume(self) -> None:
-        """After a start or a break: waits for what is still under way, then lets the indexer read the outcome."""
-        self._nonce = self._chain.nonce(self._signer.address)
-        self._fees = (-FEES_S, (0, 0))
-        with self._store.read() as session:
-            rows = session.exec(
-                select(ChainTransactionRow)
-                .where(ChainTransactionRow.state == "prepared")
-                .order_by(col(ChainTransactionRow.id))
-            ).all()
-        for row in rows:
-            log.info("transaction %s of %d entries (nonce %d) is looked up", row.kind, row.entries, row.nonce)
-            if row.nonce < self._nonce:
-                self._catch_up()
-            self._give_back(row.id or 0, "dropped", "its outcome was read from the chain")
+def _fitting(items: Sequence[T], encode: Callable[[Sequence[T]], bytes]) -> tuple[bytes, int]:
+    """The calldata of as many of the first items as fit into BYTES_MAX (one at least), and how many they are."""
+    count = len(items)
+    while len(calldata := encode(items[:count])) > BYTES_MAX and count > 1:
+        count = max(1, min(count - 1, count * BYTES_MAX // len(calldata)))
+    return calldata, count
 
 
 def _opening(match: MatchRow, bid: BidRow, offer: OfferRow) -> Opening:
@@ -298,12 +293,3 @@ def _settlement(session: Session, row: ReceiptRow, lease_row: LeaseRow) -> Settl
         provider=wire.from_hex(row.signature),
         consumer=wire.from_hex(row.countersignature or ""),
     )
-
-
-def _carried(session: Session, batch: Batch) -> Sequence[MatchRow | ReceiptRow]:
-    """The rows that a batch carries."""
-    if batch.kind in DUTIES:
-        return ()
-    if batch.kind == "open":
-        return session.exec(select(MatchRow).where(col(MatchRow.id).in_(batch.rows))).all()
-    return session.exec(select(ReceiptRow).where(col(ReceiptRow.lease).in_(batch.rows))).all()
