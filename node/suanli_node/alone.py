@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from suanli_node.leases.closer import Closer
 from suanli_node.leases.ending import ending_of
 from suanli_node.leases.hands import Hands
 from suanli_node.leases.ledger import Ledger
-from suanli_node.leases.record import stored_leases
+from suanli_node.leases.record import UnreadableError, stored_leases
 from suanli_node.leases.run import LeaseRun
 from suanli_node.leases.services import Services
-from suanli_node.leases.verification import read_assignment
 from suanli_node.leases.workshop import Workshop
 from suanli_node.outbox import Outbox, OutboxEscrow
 from suanli_node.requests import ask
@@ -71,7 +70,9 @@ def _hands(state: StateFolder, chain: Chain, market: MarketClient, identity: Ide
     )  # fmt: skip
     runs = []
     for folder in stored_leases(state.leases):
-        record = folder.load()
-        assignment = read_assignment(record.view, signer.address, identity.domain)
-        runs.append(LeaseRun(record, assignment, folder, services))  # never started: the daemon drives leases
+        with suppress(UnreadableError):
+            record = folder.load()
+            runs.append(
+                LeaseRun(record, record.assignment(signer.address, identity.domain), folder, services)
+            )  # never started: the daemon's work
     return Hands(Closer(services, ledger, lambda _: None), ledger, lambda: runs, Purse(state.purse))

@@ -14,7 +14,7 @@ from suanli_node.identity import Identity, remembered
 from suanli_node.leases.closing import Due, Move, next_move
 from suanli_node.leases.record import LeaseRecord, stored_leases
 from suanli_node.leases.standing import Place, Standing, history_reader, stand
-from suanli_node.leases.verification import Assignment, read_assignment
+from suanli_node.leases.verification import Assignment
 from suanli_node.settings import StateFolder
 from suanli_node.shutdown import daemon_pid
 from suanli_protocol.chain import Chain
@@ -145,7 +145,7 @@ def _ask_chain(state: StateFolder, identity: Identity, records: list[LeaseRecord
         escrow = Escrow(chain, identity.escrow)
         account, token, locked = escrow.account(identity.account), escrow.token, 0
         for lease, record in zip(found["leases"], records, strict=True):
-            assignment = read_assignment(record.view, identity.account, identity.domain)
+            assignment = record.assignment(identity.account, identity.domain)
             standing = stand(assignment, escrow.seat, history_reader(escrow, "latest"))
             lease.update(_on_chain(record, assignment, standing))
             locked += assignment.lease.bond if standing.place is Place.OPEN else 0

@@ -32,6 +32,7 @@ from suanli_protocol.signing import Signer
 from support import builders
 from support.api_cases import OPERATIONS, Known, a_request, check, sign
 from support.leases import an_opened_lease
+from support.places import OnePlace
 
 CASES = int(os.environ.get("SUANLI_API_CASES", "150"))
 TIMEOUT_S = 30
@@ -56,7 +57,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     taken = wire.TakenLease.model_validate({name: getattr(opened.view, name) for name in wire.TakenLease.model_fields})
     streams = Streams()
     relay = DirectRelay(Shelf(tmp_path / "direct"), info, signer, domain, lambda *_: LeaseHistory(), streams.tell)
-    desk = DirectDesk(relay, lambda _: opened.word(), lambda _: None)
+    desk = DirectDesk(relay, OnePlace(opened), lambda _: None)
     desk.take(builders.consumer().address, taken)
     receipt = Receipt(opened.id, 5, 1, bytes(32))
     signed = wire.SignedReceipt(

@@ -40,7 +40,13 @@ class Opened:
 
 
 def an_opened_lease(
-    *, job: JobDocument | None = None, opened_at: int = builders.NOW, rate: int | None = None, **bid_fields: Any
+    *,
+    job: JobDocument | None = None,
+    opened_at: int = builders.NOW,
+    rate: int | None = None,
+    attempt: int = 1,
+    spent: int = 0,
+    **bid_fields: Any,
 ) -> Opened:
     """A lease of `builders.provider()` by `builders.consumer()`, at the ask unless a rate is given."""
     job, constraints = job or builders.a_job(), builders.some_constraints()
@@ -48,7 +54,7 @@ def an_opened_lease(
     documents = documents_digest(job.digest(), constraints.digest())
     bid = replace(builders.a_bid(), documents=documents, **bid_fields)
     rate = ask_up(bid, offer) if rate is None else rate
-    lease, clauses = terms(bid, offer, rate=rate, opened_at=opened_at)
+    lease, clauses = terms(bid, offer, rate=rate, attempt=attempt, spent=spent, opened_at=opened_at)
     domain = builders.a_domain()
     view = wire.LeaseView(
         id=hex32(lease_id(lease)),
@@ -62,7 +68,8 @@ def an_opened_lease(
         job_digest=hex32(job.digest()),
         rate=str(rate),
         index=0,
-        attempt=1,
+        attempt=attempt,
+        spent=str(spent),
         opened_at=opened_at,
         block=10,
         block_hash="0x" + "aa" * 32,

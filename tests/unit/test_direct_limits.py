@@ -30,6 +30,7 @@ from suanli_protocol.market_client import signed_headers
 from suanli_protocol.signing import Signer
 from support import builders
 from support.leases import an_opened_lease
+from support.places import OnePlace
 
 BLOB = "/v1/leases/0x" + "11" * 32 + "/blobs/job"
 
@@ -53,7 +54,7 @@ def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter
     monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.4)
     signer, domain, streams, shelf = builders.provider(), builders.a_domain(), Streams(), Shelf(tmp_path / "direct")
     relay = DirectRelay(shelf, lambda: None, signer, domain, lambda *_: LeaseHistory(), streams.tell)  # type: ignore[arg-type,return-value]
-    desk = DirectDesk(relay, lambda _: bytes(32), lambda _: None)
+    desk = DirectDesk(relay, OnePlace(), lambda _: None)
     app = DirectApi(desk, RatedGate(Gate(domain, signer.address)), streams, list).app()
     listener = bind("127.0.0.1:0")
     server = DirectServer(LimitedApp(app), listener)

@@ -16,6 +16,7 @@ from suanli_node.background import Background
 from suanli_node.engine.runlog import LogEntry
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.leases import desk as lease_desk
+from suanli_node.leases import run as lease_run
 from suanli_node.leases.desk import LeaseDesk
 from suanli_node.leases.ending import Ending
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
@@ -27,7 +28,7 @@ from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import hex32
 from suanli_protocol.errors import ChainUnavailableError, NotFoundError, UnreachableError
 from suanli_protocol.escrow import CLOSED, UNUSED
-from suanli_protocol.events import Settled
+from suanli_protocol.events import Reclaimed, Settled
 from suanli_protocol.lease import Kind, Phase, Progress
 from suanli_protocol.lease_history import LeaseHistory
 from support import builders
@@ -247,16 +248,105 @@ def test_what_does_not_fit_waits_until_there_is_room(tmp_path: Path) -> None:
     first = node.open(1)
     node.tell("lease.opened", first)
     eventually(lambda: node.taken() == {first.view.id})
+    eventually(lambda: node.desk.runs()[0].admitted)
     second = node.open(2)
     node.tell("lease.opened", second)
-    eventually(lambda: node.desk._crowded)
+    eventually(lambda: node.taken() == {first.view.id, second.view.id})
+    waiting = next(run for run in node.desk.runs() if run.record.view.id == second.view.id)
+    assert not waiting.admitted
     node.chain[first.lease.seat_key] = CLOSED
     node.histories[first.id] = settled(first)
-    del node.market.views[first.view.id]
     node.tell("lease.settled", first)
-    eventually(node.desk.wanted.is_set)
+    eventually(lambda: waiting.admitted)
+
+
+def test_what_never_fits_is_given_back(tmp_path: Path) -> None:
+    node = Node(tmp_path, Lanes())
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: {run.record.step for run in node.desk.runs()} == {Step.POSTED})
+    record = node.desk.runs()[0].record
+    assert (record.reason, record.never_begun) == ("released", True)
+
+
+def test_what_does_not_come_to_its_turn_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(tmp_path, builders.a_need())
+    first = node.open(1)
+    node.tell("lease.opened", first)
+    eventually(lambda: any(run.admitted for run in node.desk.runs()))
+    monkeypatch.setattr(lease_run, "JOB_WAIT_S", 0.05)
+    second = node.open(2)
+    node.tell("lease.opened", second)
+    eventually(lambda: Step.POSTED in {run.record.step for run in node.desk.runs()})
+    given_back = next(run for run in node.desk.runs() if run.record.step is Step.POSTED)
+    assert (given_back.record.view.id, given_back.record.reason) == (second.view.id, "released")
+
+
+def stopped_on_chain(node: Node, opened: Opened, progress: Progress) -> None:
+    node.chain[opened.lease.seat_key] = opened.word(progress)
+    node.histories[opened.id] = LeaseHistory(progress)
+
+
+def test_a_lease_that_was_stopped_before_it_was_seen_is_taken_and_ends_over_nothing(node: Node) -> None:
+    opened = node.open(1)
+    stopped_on_chain(node, opened, Progress(clock=builders.NOW, phase=Phase.STOPPED, flags=1))
     node.desk.reconcile()
-    eventually(lambda: node.taken() == {second.view.id})
+    eventually(lambda: {run.record.step for run in node.desk.runs()} == {Step.POSTED})
+    record = node.desk.runs()[0].record
+    assert (record.reason, record.receipt.amount) == ("stopped", 0)
+
+
+def test_a_lease_that_was_claimed_before_its_records_were_lost_waits_for_its_end(node: Node) -> None:
+    opened = node.open(1)
+    stopped_on_chain(node, opened, Progress(claimed=9, clock=builders.NOW, phase=Phase.CLAIMED, flags=2))
+    node.desk.reconcile()
+    eventually(lambda: node.taken() == {opened.view.id})
+    assert (node.desk.runs()[0].record.step, node.desk.runs()[0].record.signed) == (Step.POSTED, None)
+
+
+def test_the_next_attempt_at_a_seat_is_no_reorganised_one(node: Node) -> None:
+    former, later = node.open(1, attempts=2), an_opened_lease(seat=builders.a_seat(1), attempts=2, attempt=2, spent=1)
+    node.tell("lease.opened", former)
+    eventually(lambda: node.taken() == {former.view.id})
+    node.market.views = {later.view.id: later.view}
+    node.chain[later.lease.seat_key] = later.word()
+    event = Reclaimed(1, bytes(32), bytes(32), 0, former.id, 1, 0, 5)
+    node.histories[former.id] = LeaseHistory(Progress(), event)
+    node.tell("lease.opened", later)
+    eventually(lambda: node.taken() == {former.view.id, later.view.id})
+    assert {run.record.ran_as for run in node.desk.runs()} == {""}
+    node.desk.reconcile()
+    assert node.taken() == {later.view.id}
+    assert json.loads((node.state.endings / f"{former.view.id[2:]}.json").read_text())["how"] == "reclaimed"
+
+
+def test_a_record_that_cannot_be_used_is_never_written_over(node: Node) -> None:
+    opened = node.open(1)
+    folder = LeaseFolder(node.state.leases / opened.view.id[2:])
+    record = LeaseRecord(opened.view, step=Step.STARTED).to_json() | {"step": "a newer one"}
+    folder.path.mkdir()
+    (folder.path / "record.json").write_text(json.dumps(record))
+    node.desk.restore()
+    node.desk.reconcile()
+    node.tell("lease.opened", opened)
+    eventually(lambda: not node.desk._taking)
+    assert node.taken() == set()
+    assert json.loads((folder.path / "record.json").read_text()) == record
+
+
+def test_a_record_that_cannot_be_read_is_replaced_by_its_copy_with_the_receipt(node: Node) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    stop = Progress(clock=builders.NOW, phase=Phase.STOPPED, flags=1)
+    stopped_on_chain(node, opened, stop)
+    node.tell("lease.stopped", opened)
+    eventually(lambda: {run.record.step for run in node.desk.runs()} == {Step.POSTED})
+    signed = node.desk.runs()[0].record.signed
+    node.desk.halt()
+    (node.state.leases / opened.view.id[2:] / "record.json").write_text("{")
+    again = node.a_desk()
+    again.restore()
+    assert [run.record.signed for run in again.runs()] == [signed]
 
 
 def test_news_are_believed_only_if_the_chain_says_the_same(node: Node) -> None:

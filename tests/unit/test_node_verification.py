@@ -7,16 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from suanli_node.leases.verification import (
-    Assignment,
-    NotYetOnChainError,
-    check_on_chain,
-    read_assignment,
-)
+from suanli_node.leases.standing import check_open, stand
+from suanli_node.leases.verification import Assignment, NotYetOnChainError, read_assignment, read_bare
 from suanli_protocol import wire
 from suanli_protocol.errors import IntegrityError, ProtocolError, SignatureError, SuanliError
 from suanli_protocol.escrow import CLOSED, UNUSED
 from suanli_protocol.lease import Phase, Progress
+from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.messages import Bid
 from support import builders
 from support.leases import Opened, an_opened_lease, other_offer
@@ -36,8 +33,32 @@ def test_a_truthful_view_is_taken_and_the_terms_are_the_escrows() -> None:
         asked.append(key)
         return opened.word()
 
-    check_on_chain(assignment, read_seat)
+    check_open(assignment, stand(assignment, read_seat, lambda _: LeaseHistory()))
     assert asked == [opened.lease.seat_key]
+
+
+def test_what_earlier_attempts_cost_is_part_of_the_terms() -> None:
+    bid = replace(builders.a_bid(), attempts=2)
+    opened = an_opened_lease(attempts=bid.attempts, attempt=2, spent=1)
+    assert read(opened.view).id == opened.id
+    with pytest.raises(IntegrityError, match="make the lease"):
+        read(opened.told(spent="0"))
+
+
+def test_papers_without_documents_can_be_read_but_name_no_job() -> None:
+    opened = an_opened_lease()
+    bare = opened.told(attributes={}, constraints={}, job_digest="0x" + "00" * 32)
+    assert (
+        read_bare(bare, builders.provider().address).id,
+        read_bare(bare, builders.provider().address).job_digest,
+    ) == (
+        opened.id,
+        bytes(32),
+    )
+    with pytest.raises(IntegrityError, match="not this node's"):
+        read_bare(bare, builders.a_signer(9).address)
+    with pytest.raises(IntegrityError, match="make the lease"):
+        read_bare(bare.model_copy(update={"opened_at": bare.opened_at + 1}), builders.provider().address)
 
 
 def resigned_bid(opened: Opened) -> wire.LeaseView:
@@ -101,6 +122,16 @@ def test_each_lie_of_a_market_is_named(lie: str) -> None:
         (an_opened_lease().word(Progress(clock=1, phase=Phase.STOPPED)), IntegrityError),
     ],
 )
-def test_nothing_runs_unless_the_escrow_holds_this_very_lease(word: bytes, kind: type[SuanliError]) -> None:
+def test_nothing_is_taken_unless_the_escrow_holds_this_very_lease(word: bytes, kind: type[SuanliError]) -> None:
+    assignment = read(an_opened_lease().view)
     with pytest.raises(kind):
-        check_on_chain(read(an_opened_lease().view), lambda _: word)
+        check_open(assignment, stand(assignment, lambda _: word, lambda _: LeaseHistory()))
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_lease_is_taken_in_whichever_phase_it_is_open(phase: Phase) -> None:
+    opened, progress = an_opened_lease(), Progress(clock=1, phase=phase)
+    assignment = read(opened.view)
+    found = stand(assignment, lambda _: opened.word(progress), lambda _: LeaseHistory(progress))
+    check_open(assignment, found)
+    assert found.progress == progress

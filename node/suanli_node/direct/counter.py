@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from suanli_node.direct.relay import DirectRelay
 from suanli_node.direct.server import DirectServer, bind, url_of
 from suanli_node.direct.shelf import BLOB_BYTES_MAX, Shelf
 from suanli_node.identity import Identity
+from suanli_node.leases.standing import Standing, history_reader, stand
+from suanli_node.leases.verification import Assignment
 from suanli_node.supply.offers import Terms
 from suanli_protocol import wire
 from suanli_protocol.bodies import CHUNK_BYTES_MAX
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
+from suanli_protocol.errors import IntegrityError
 from suanli_protocol.escrow import Escrow
+from suanli_protocol.events import Opened
 from suanli_protocol.gate import Gate
 from suanli_protocol.lease_history import LeaseHistory, read_history
 from suanli_protocol.signing import Signer
@@ -63,7 +68,7 @@ class Counter:
             attributes=attributes,
             valid_s=valid_s,
         )
-        desk = DirectDesk(self.relay, self._seat, opened)
+        desk = DirectDesk(self.relay, self, opened)
         api = DirectApi(desk, RatedGate(Gate(domain, signer.address)), self._streams, offers.views)
         self._server = DirectServer(LimitedApp(api.app()), listener)
         self._server.start()
@@ -79,8 +84,18 @@ class Counter:
         gone = self._shelf.trim(open_, endings)
         self._streams.forget(gone)
 
-    def _seat(self, key: bytes) -> bytes:
-        return self._escrow.seat(key, block=self._identity.trusted_block)
+    def stand(self, assignment: Assignment) -> Standing:
+        """How a lease stands, as deep as the node trusts it."""
+        block = self._identity.trusted_block
+        return stand(assignment, partial(self._escrow.seat, block=block), history_reader(self._escrow, block))
+
+    def opened(self, lease: bytes, transaction: bytes) -> Opened:
+        """The event that opened a lease, in the transaction that is named; IntegrityError if it is not there."""
+        receipt = self._escrow.chain.receipt(transaction)
+        for event in self._escrow.events_of(receipt) if receipt is not None else ():
+            if isinstance(event, Opened) and event.lease_id == lease:
+                return event
+        raise IntegrityError(f"{wire.to_hex(transaction)} is not the transaction that opened {wire.to_hex(lease)}")
 
     def _history(self, lease: bytes, block: int) -> LeaseHistory:
         return read_history(self._escrow, lease, block, self._escrow.chain.block("latest").number)

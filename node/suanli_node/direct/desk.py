@@ -1,7 +1,7 @@
 """The direct desk: takes leases that consumers opened themselves, and serves both parties from the shelf.
 
-What a consumer says is believed where papers and chain say the same, exactly as with a market's word; its disk is
-touched only for a lease that the escrow holds, running and unpaid.
+What a consumer says is believed where papers and chain say the same, exactly as with a market's word; the disk is
+touched only for a lease that the escrow holds open.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from suanli_node.direct.relay import DirectRelay
+from suanli_node.direct.relay import UNNUMBERED, DirectRelay
 from suanli_node.direct.shelf import Shelf
-from suanli_node.leases.verification import ReadSeat, check_on_chain, read_assignment
+from suanli_node.leases.standing import Standing, check_open
+from suanli_node.leases.verification import Assignment, read_assignment
 from suanli_protocol import wire
 from suanli_protocol.errors import MarketError, NotFoundError, ProtocolError, SignatureError
+from suanli_protocol.events import Opened
 from suanli_protocol.messages import Receipt
 from suanli_protocol.signing import verify
 
@@ -27,8 +30,8 @@ log = logging.getLogger(__name__)
 class DirectDesk:
     """The node's own counter. Thread-safe; `opened` is told of each new lease."""
 
-    def __init__(self, relay: DirectRelay, read_seat: ReadSeat, opened: Callable[[wire.Event], None]) -> None:
-        self.relay, self._read_seat, self._opened = relay, read_seat, opened
+    def __init__(self, relay: DirectRelay, places: Places, opened: Callable[[wire.Event], None]) -> None:
+        self.relay, self._places, self._opened = relay, places, opened
         self._shelf: Shelf = relay.shelf
 
     # Taking
@@ -40,8 +43,8 @@ class DirectDesk:
             raise SignatureError(f"the bid is {assignment.bid.consumer}'s, not yours ({consumer})")
         lease = wire.to_hex(assignment.id)
         if not self._shelf.holds(lease):
-            check_on_chain(assignment, self._read_seat)
-            self._shelf.put(lease, taken)
+            check_open(assignment, self._places.stand(assignment))
+            self._shelf.put(lease, placed(taken, self._places.opened(assignment.id, wire.from_hex(taken.transaction))))
             log.info("direct lease %s was brought by %s", lease, consumer)
         self._opened(wire.Event(seq=1, at=int(time.time() * 1000), kind="lease.opened", lease=lease))
         return self.relay.lease(assignment.id)
@@ -127,6 +130,21 @@ class DirectDesk:
             raise MarketError("the lease is closed: no blob is taken any more", code="lease_closed")
 
 
+class Places(Protocol):
+    """What the chain is asked of a lease that a consumer brings."""
+
+    def stand(self, assignment: Assignment) -> Standing:
+        """How it stands, as deep as the node trusts it."""
+
+    def opened(self, lease: bytes, transaction: bytes) -> Opened:
+        """The event that opened it, in the transaction that is named; IntegrityError if it is not there."""
+
+
+def placed(taken: wire.TakenLease, opened: Opened) -> wire.TakenLease:
+    """The papers with the chain's word on where the lease lies, and not the consumer's."""
+    return taken.model_copy(update={"block": opened.block, "block_hash": wire.to_hex(opened.block_hash)})
+
+
 class Streams:
     """The consumers' event streams: the last events, and a bell for those who wait."""
 
@@ -170,5 +188,5 @@ def _slot(slot: str) -> str:
 def as_view(taken: wire.TakenLease) -> wire.LeaseView:
     """The papers in the form in which a market hands them out."""
     return wire.LeaseView.model_validate(
-        {**taken.to_json(), "index": 0, "attempt": 1, "state": "open", "phase": "leased"}
+        {**taken.to_json(), "number": UNNUMBERED, "index": 0, "attempt": 1, "state": "open", "phase": "leased"}
     )

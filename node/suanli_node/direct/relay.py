@@ -16,6 +16,7 @@ from suanli_protocol.messages import Delivered
 from suanli_protocol.signing import Domain, Signer
 
 READ_BYTES = 1024**2
+UNNUMBERED = 0  # a lease's number counts all openings of the escrow: nobody's word is taken for it
 ReadHistory = Callable[[bytes, int], LeaseHistory]  # of a lease, from the block of its opening
 
 
@@ -106,6 +107,7 @@ def view_of(lease: str, box: Box, history: LeaseHistory) -> wire.LeaseView:
         {
             **taken.to_json(),
             "id": lease,
+            "number": UNNUMBERED,
             "index": 0,
             "attempt": 1,
             "state": history.state,

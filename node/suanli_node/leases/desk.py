@@ -13,16 +13,27 @@ from contextlib import suppress
 from functools import partial
 
 from suanli_node.background import Background
-from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step, remove_remains, stored_leases
+from suanli_node.bounds import Bounded
+from suanli_node.leases.intake import RunRefusedError
+from suanli_node.leases.record import (
+    LeaseFolder,
+    LeaseRecord,
+    Step,
+    UnreadableError,
+    read_record,
+    remove_remains,
+    stored_leases,
+)
 from suanli_node.leases.run import LeaseRun
 from suanli_node.leases.services import Services
-from suanli_node.leases.standing import Place
-from suanli_node.leases.verification import Assignment, NotYetOnChainError, check_on_chain, read_assignment
+from suanli_node.leases.standing import Place, Standing, check_open
+from suanli_node.leases.verification import Assignment, NotYetOnChainError
 from suanli_node.retry import pauses
 from suanli_node.settings import StateFolder
 from suanli_protocol import faults, wire
 from suanli_protocol.capacity import Lanes
-from suanli_protocol.errors import ChainError, ExecutionError, NotFoundError, SuanliError
+from suanli_protocol.errors import NotFoundError, SuanliError
+from suanli_protocol.lease import Phase
 from suanli_protocol.reasons import Reason
 
 TAKERS = 8
@@ -31,14 +42,10 @@ CHANGES = frozenset(
     for change in ("stopped", "claimed", "disputed", "settled", "released", "resolved", "finalized", "reclaimed")
 )
 HALT_S = 30.0
+LIST_S, VIEW_S = 60.0, 30.0  # a market may take for all leases, a relay for one
+CALLS_HANGING_MAX = 16
 CHAIN_TRIES = 8  # about six seconds for an endpoint that is a little behind the market's
 log = logging.getLogger(__name__)
-
-
-class NoRoomError(SuanliError):
-    """The lease would take more than is left of this node; it is tried again when another has ended."""
-
-    code, title, retryable = "no_room", "The node is full", True
 
 
 class LeaseDesk:
@@ -52,7 +59,7 @@ class LeaseDesk:
         self._rung: set[str] = set()  # leases about to be taken for which the relay holds something already
         self._halted = threading.Event()
         self._takers = Background(TAKERS, "taker")
-        self._crowded = False  # a lease was put off for want of room
+        self._bounded = Bounded(CALLS_HANGING_MAX, self._halted)
         self.hurry = threading.Event()  # set when a lease may be due to be paid
         self.wanted = threading.Event()  # set when a look at all leases would be worth it
         self.services = self._services = services(self)
@@ -64,10 +71,23 @@ class LeaseDesk:
         remove_remains(self._state.leases)
         for folder in stored_leases(self._state.leases):
             try:
-                record = folder.load()
-                self._begin(record, self._read(record.view), folder)
-            except (SuanliError, ValueError, KeyError) as error:
-                log.error("the record in %s cannot be read and is left alone: %s", folder.path, error)
+                record = self._load(folder)
+                self._begin(record, self._read(record), folder, is_again=True)
+            except Exception as error:
+                log.error("%s: the record cannot be used and is left alone: %s", folder.path, error)
+
+    def _read(self, record: LeaseRecord) -> Assignment:
+        return record.assignment(self._services.signer.address, self._services.domain)
+
+    def _load(self, folder: LeaseFolder) -> LeaseRecord:
+        """The record, or the copy that was kept when the receipt was signed."""
+        try:
+            return folder.load()
+        except UnreadableError as error:
+            log.error("%s", error.detail)
+            copy = read_record(self._services.receipts / f"{folder.path.name}.json")
+            log.warning("lease %s goes on with the copy of its record that was kept with the receipt", folder.path.name)
+            return copy
 
     def handle(self, event: wire.Event) -> None:
         """React to an event of the market; never waits for the network."""
@@ -86,7 +106,7 @@ class LeaseDesk:
 
     def look_at(self, run: LeaseRun) -> None:
         """Compare one lease with the chain soon."""
-        self._takers.submit(partial(self._quietly, self._compare, run))
+        self._takers.submit(partial(self._quietly, partial(self._compare, run)))
 
     def reconcile(self) -> None:
         """Compare everything: what is known here with the chain, the market's list, and what the executor runs.
@@ -95,11 +115,12 @@ class LeaseDesk:
         not known is not acted on.
         """
         for run in self.runs():
-            self._quietly(self._compare, run)
+            self._quietly(partial(self._compare, run))
             if run.record.step not in (Step.POSTED, Step.CLOSED) and not run.alive:
                 self._resume(run)
-        self._stop_strangers()
-        for view in self._services.market.leases(state="open"):
+        self._quietly(self._stop_strangers)
+        listed = partial(self._services.market.leases, state="open")
+        for view in self._bounded.within(LIST_S, listed, "listing the leases"):
             if view.id not in self._runs:
                 self._submit(view.id, view)
 
@@ -152,7 +173,8 @@ class LeaseDesk:
     def _take(self, lease: str, view: wire.LeaseView | None, is_news: bool) -> None:
         try:
             if view is None:
-                view = self._services.relay_of(lease).lease(wire.from_hex(lease, size=32, name="lease"))
+                relay, id_ = self._services.relay_of(lease), wire.from_hex(lease, size=32, name="lease")
+                view = self._bounded.within(VIEW_S, partial(relay.lease, id_), "reading a lease")
             self._accept(lease, view, is_news=is_news)
         except SuanliError as error:
             log.warning("lease %s is not taken: %s", lease, error.detail)
@@ -164,25 +186,35 @@ class LeaseDesk:
                 self._rung.discard(lease)
 
     def _accept(self, lease: str, view: wire.LeaseView, *, is_news: bool) -> None:
-        assignment = self._read(view)
+        record = LeaseRecord(view)
+        assignment = self._read(record)
         if view.id != lease:
             raise NotFoundError(f"the market answered with lease {view.id}")
-        self._await_chain(assignment)
-        record, folder = LeaseRecord(view), LeaseFolder(self._state.leases / view.id[2:])
+        standing = self._await_chain(assignment)
+        folder = LeaseFolder(self._state.leases / view.id[2:])
+        if folder.is_recorded:
+            raise UnreadableError(f"lease {lease} has a record already, which was left alone")
         former = self._taken_back(assignment)
         if former is None:
-            self._begin(record, assignment, folder, is_new=True, is_news=is_news)
+            self._take_new(record, assignment, standing, folder, is_news=is_news)
         else:
             self._follow(former, record, assignment, folder)
         log.info("lease %s taken: number %d", lease, view.number)
 
+    def _take_new(
+        self, record: LeaseRecord, assignment: Assignment, standing: Standing, folder: LeaseFolder, *, is_news: bool
+    ) -> None:
+        """In whichever phase it is found: one that was stopped does not run, one that was claimed waits for its end."""
+        if standing.progress.phase in (Phase.CLAIMED, Phase.DISPUTED):
+            record.step = Step.POSTED
+        self._begin(record, assignment, folder, is_new=True, is_news=is_news, is_stopped=standing.stopped)
+
     # Reorganisations: the same papers opened again, at another time, make another lease
 
     def _taken_back(self, assignment: Assignment) -> LeaseRun | None:
-        """The lease in whose place this one is: of the same papers at the same seat, and gone from the chain."""
+        """The lease in whose place this one is: the same attempt at the same seat, and so gone from the chain."""
         for run in self.runs():
-            same = run.assignment.bid == assignment.bid and run.assignment.lease.seat_key == assignment.lease.seat_key
-            if same and run.assignment.id != assignment.id:
+            if run.assignment.id != assignment.id and _attempt(run.assignment) == _attempt(assignment):
                 return run
         return None
 
@@ -205,17 +237,19 @@ class LeaseDesk:
         former.folder.remove()
         self._begin(record, assignment, folder)
 
-    def _read(self, view: wire.LeaseView) -> Assignment:
-        return read_assignment(view, self._services.signer.address, self._services.domain)
-
-    def _await_chain(self, assignment: Assignment) -> None:
+    def _await_chain(self, assignment: Assignment) -> Standing:
         """The market may be a moment ahead of this node's own endpoint."""
         for _, pause in zip(range(CHAIN_TRIES), pauses(), strict=False):
             try:
-                return check_on_chain(assignment, self._services.read_seat)
+                return self._look_at_chain(assignment)
             except NotYetOnChainError:
                 self._halted.wait(pause)
-        return check_on_chain(assignment, self._services.read_seat)
+        return self._look_at_chain(assignment)
+
+    def _look_at_chain(self, assignment: Assignment) -> Standing:
+        standing = self._services.stand(assignment)
+        check_open(assignment, standing)
+        return standing
 
     def _begin(
         self,
@@ -225,15 +259,21 @@ class LeaseDesk:
         *,
         is_new: bool = False,
         is_news: bool = False,
+        is_again: bool = False,
+        is_stopped: bool = False,
     ) -> None:
-        run = LeaseRun(record, assignment, folder, self._services, awaits_bell=is_news)
+        """Drive a lease; `is_again`: a former process did so, and did not come to its end."""
+        run = LeaseRun(record, assignment, folder, self._services, awaits_bell=is_news, admit=self._admit)
         with self._lock:
             if self._halted.is_set():
                 return
             if is_new:
-                self._check_room(assignment)
                 folder.save(record)
                 faults.reach("node.lease.recorded")
+            if is_again:
+                run.count_try()
+            if is_stopped:
+                run.stop()
             self._runs[record.view.id] = run
             if record.view.id in self._rung:
                 run.ring()
@@ -241,24 +281,24 @@ class LeaseDesk:
 
     def _resume(self, stalled: LeaseRun) -> None:
         log.info("lease %s goes on at %s", stalled.record.view.id, stalled.record.step)
-        self._begin(stalled.folder.load(), stalled.assignment, stalled.folder)
+        self._begin(stalled.record, stalled.assignment, stalled.folder)
 
-    def _check_room(self, assignment: Assignment) -> None:
-        running = (run.assignment.need for run in self._runs.values() if run.record.running)
-        used = sum(running, start=Lanes())
-        if not self._capacity.covers(used + assignment.need):
-            self._crowded = True
-            raise NoRoomError(f"{assignment.need} do not fit beside the {used} in use of {self._capacity}")
+    def _admit(self, run: LeaseRun) -> bool:
+        """Whether there is room for a lease, which it then has; RunRefusedError if there never will be."""
+        need = run.assignment.need
+        if not self._capacity.covers(need):
+            raise RunRefusedError(Reason.RELEASED, f"the node has {self._capacity}, of which {need} cannot be had")
+        with self._lock:
+            others = (other.assignment.need for other in self._runs.values() if other is not run and other.takes_room)
+            run.admitted = self._capacity.covers(sum(others, start=Lanes()) + need)
+        return run.admitted
 
     # Comparing
 
     def ended(self, run: LeaseRun) -> None:
-        """A lease's thread has come to its end: there may be room for another."""
+        """A lease's thread has come to its end."""
         if run.record.step is Step.CLOSED:
             self._drop(run)
-        if self._crowded:
-            self._crowded = False
-            self.wanted.set()
 
     def _compare(self, run: LeaseRun) -> None:
         """Hold one lease against the chain."""
@@ -290,11 +330,19 @@ class LeaseDesk:
                 log.warning("run %s belongs to no lease and is stopped", status.lease_id)
                 self._services.runner.stop(status.lease_id, Reason.RELEASED)
 
-    def _quietly(self, compare: Callable[[LeaseRun], None], run: LeaseRun) -> None:
+    def _quietly(self, look: Callable[[], None]) -> None:
+        """One look that fails keeps none of the others back."""
         try:
-            compare(run)
-        except (ChainError, ExecutionError) as error:
-            log.warning("lease %s: %s", run.record.view.id, error.detail)
+            look()
+        except SuanliError as error:
+            log.warning("a look at leases: %s", error.detail)
+        except Exception:
+            log.exception("a look at leases")
+
+
+def _attempt(assignment: Assignment) -> tuple[bytes, int, object]:
+    """What stays the same if a block with an opening is replaced by another."""
+    return assignment.lease.seat_key, assignment.clauses.attempt, assignment.bid
 
 
 def view_in(event: wire.Event) -> wire.LeaseView | None:

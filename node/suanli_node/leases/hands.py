@@ -69,7 +69,7 @@ def told(what: str, mined: TxReceipt, run: LeaseRun | None = None) -> dict[str, 
 def find(runs: Sequence[LeaseRun], name: str) -> LeaseRun:
     """The lease of a number or of the beginning of an id; NotFoundError if there is none or more than one."""
     if name.isdecimal():
-        found = [run for run in runs if run.record.view.number == int(name)]
+        found = [run for run in runs if run.record.view.number == int(name) > 0]  # 0: the number is not known
     else:
         prefix = "0x" + name.lower().removeprefix("0x")
         found = [run for run in runs if run.record.view.id.startswith(prefix) and len(prefix) > 5]

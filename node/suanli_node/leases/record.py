@@ -13,18 +13,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from suanli_node.engine.runs import RunSpec, RunStatus, write_json
+from suanli_node.leases.verification import Assignment, read_assignment, read_bare
 from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument, Outputs
+from suanli_protocol.errors import SuanliError
 from suanli_protocol.messages import Receipt
 from suanli_protocol.reasons import billable
+from suanli_protocol.signing import Domain
 
 T = TypeVar("T")
+
+
+class UnreadableError(SuanliError):
+    """A lease's record is not one that this version can read."""
+
+    code, title = "unreadable", "A record cannot be read"
 
 
 def present(value: T | None, name: str) -> T:
@@ -66,6 +76,7 @@ class LeaseRecord:
     signed_at: int = 0
     countersignature: str = ""  # over the same receipt: with it the lease can be settled by anyone
     countersigned_at: int = 0
+    bare: bool = False  # from the chain alone, without documents: it can be ended, never run
     tries: int = 0  # of the present step, that failed or took the process with them
     closing_seen: bool = False  # closed by the seat's word, while its events were not there yet; not kept
     ran_as: str = ""  # the run's name if it was started under another lease, whose opening the chain took back
@@ -74,6 +85,10 @@ class LeaseRecord:
     def lease(self) -> bytes:
         """The lease's id."""
         return bytes.fromhex(self.view.id[2:])
+
+    def assignment(self, provider: str, domain: Domain) -> Assignment:
+        """What its papers make; ProtocolError or IntegrityError names what does not hold."""
+        return read_bare(self.view, provider) if self.bare else read_assignment(self.view, provider, domain)
 
     @property
     def run_id(self) -> str:
@@ -89,11 +104,6 @@ class LeaseRecord:
     def never_begun(self) -> bool:
         """Whether nothing ran, by this node's fault: nothing is due, and another provider may take the job."""
         return bool(self.reason) and self.status is None and not billable(self.reason)
-
-    @property
-    def running(self) -> bool:
-        """True while the lease takes capacity of this node."""
-        return self.step in (Step.ACCEPTED, Step.STARTED)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
@@ -114,6 +124,7 @@ class LeaseRecord:
             "signedAt": self.signed_at,
             "countersignature": self.countersignature,
             "countersignedAt": self.countersigned_at,
+            "bare": self.bare,
             "tries": self.tries,
             "ranAs": self.ran_as,
         }
@@ -138,6 +149,7 @@ class LeaseRecord:
             signed_at=data.get("signedAt", 0),
             countersignature=data.get("countersignature", ""),
             countersigned_at=data.get("countersignedAt", 0),
+            bare=data.get("bare", False),
             tries=data.get("tries", 0),
             ran_as=data.get("ranAs", ""),
         )
@@ -191,7 +203,17 @@ class LeaseFolder:
 
     def load(self) -> LeaseRecord:
         """The record as it was last saved."""
-        return LeaseRecord.from_json(json.loads((self.path / "record.json").read_bytes()))
+        return read_record(self.path / "record.json")
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is a record, legible or not."""
+        return (self.path / "record.json").exists()
+
+    def set_aside(self) -> None:
+        """Keep a record that cannot be read out of the way of another one; it goes with the folder."""
+        with suppress(FileNotFoundError):
+            (self.path / "record.json").replace(self.path / "record.unread")
 
     def clear_inputs(self) -> None:
         """Delete what was only on its way into the run's folder."""
@@ -202,6 +224,14 @@ class LeaseFolder:
     def remove(self) -> None:
         """Delete the folder; links are deleted, never followed."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def read_record(path: Path) -> LeaseRecord:
+    """The record in a file; UnreadableError, whatever is wrong with it."""
+    try:
+        return LeaseRecord.from_json(json.loads(path.read_bytes()))
+    except Exception as error:  # torn, another version's, another hand's: whatever it is, one record stops nothing else
+        raise UnreadableError(f"the record {path} cannot be read: {error!r:.200}") from error
 
 
 def stored_leases(leases: Path) -> Iterator[LeaseFolder]:

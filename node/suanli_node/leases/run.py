@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import assert_never
@@ -50,10 +51,14 @@ REPORT_DETAIL_MAX = 500
 SETUP_LOG_BYTES = 4 * 2**20
 TRIES = 4  # of a step that fails, or takes the process with it
 AGAIN_S = 10.0  # between them
+ROOM_LOOK_S = 0.5
 CALLS_HANGING_MAX = 4  # of one lease
 OWN_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # no doing of a job's
 NO_LOG = LogSummary(sha256=hex32(sha256(b"")), size=0, chunks=0)
 log = logging.getLogger(__name__)
+
+
+Admit = Callable[["LeaseRun"], bool]  # whether there is room now; RunRefusedError if there never will be
 
 
 class LeaseRun:
@@ -67,9 +72,11 @@ class LeaseRun:
         services: Services,
         *,
         awaits_bell: bool = False,
+        admit: Admit = lambda _: True,
     ) -> None:
         """`awaits_bell`: the relay will ring when it holds the job, which it can hardly do yet."""
-        self._awaits_bell = awaits_bell
+        self._awaits_bell, self._admit = awaits_bell, admit
+        self.admitted = False  # there is room for it on this node
         self.record, self.assignment, self.folder = record, assignment, folder
         self._services, self._relay = services, services.relay_of(record.view.id)
         self._halt, self._stopped, self._bell = threading.Event(), threading.Event(), threading.Event()
@@ -90,6 +97,11 @@ class LeaseRun:
     def start(self) -> None:
         """Begin, or go on where the record stands."""
         self._thread.start()
+
+    @property
+    def takes_room(self) -> bool:
+        """Whether it takes capacity of this node."""
+        return self.record.step is Step.STARTED or (self.record.step is Step.ACCEPTED and self.admitted)
 
     def count_try(self) -> None:
         """A former process did not come to the end of this step: perhaps because of it."""
@@ -270,8 +282,10 @@ class LeaseRun:
         self._save(Step.STARTED)
 
     def _take_in(self) -> JobDocument:
-        services, begun = self._services, time.time()
+        services = self._services
         check_window(self.assignment, services.least_window)
+        self._await_room()
+        begun = time.time()
         get_blob = partial(self._relay.get_blob, self.record.lease)
         key = services.signer.encryption_key
         intake = Intake(self.assignment, self.folder, get_blob, key, self._bell, self._check, self._bounded)
@@ -291,6 +305,15 @@ class LeaseRun:
         self.folder.clear_inputs()
         self._check()
         return job
+
+    def _await_room(self) -> None:
+        """The escrow counts capacity as well; but this node may have less than it had when it signed the offer."""
+        deadline = time.monotonic() + JOB_WAIT_S
+        while not self._admit(self):
+            self._check()
+            if time.monotonic() >= deadline:
+                raise RunRefusedError(Reason.RELEASED, "the node had no room for it")
+            self._halt.wait(ROOM_LOOK_S)
 
     def _watch(self) -> None:
         """Start the run unless it was started, and wait for its end."""

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from suanli_node.leases.verification import Assignment, ReadSeat
+from suanli_node.leases.verification import Assignment, NotYetOnChainError, ReadSeat
+from suanli_protocol import wire
 from suanli_protocol.chain import BlockId, Chain
+from suanli_protocol.errors import IntegrityError
 from suanli_protocol.escrow import CLOSED, UNUSED, Escrow
 from suanli_protocol.lease import Phase, Progress, State, seat_word
 from suanli_protocol.lease_history import LeaseHistory, read_history
@@ -70,6 +72,18 @@ def stand(assignment: Assignment, read_seat: ReadSeat, read_history: ReadHistory
     if word == seat_word(assignment.id, history.progress):
         return Standing(Place.OPEN, history)
     return Standing(Place.UNKNOWN)
+
+
+def check_open(assignment: Assignment, standing: Standing) -> None:
+    """Passes only if the escrow holds this very lease, open in whichever phase.
+
+    NotYetOnChainError if the seat was never used (wait), IntegrityError if it holds something else.
+    """
+    lease = wire.to_hex(assignment.id)
+    if standing.place is Place.ABSENT:
+        raise NotYetOnChainError(f"the escrow has no lease at the seat of {lease}")
+    if standing.place is not Place.OPEN:
+        raise IntegrityError(f"the escrow's word at the seat is not that of {lease}, open")
 
 
 def history_reader(escrow: Escrow, block: BlockId) -> ReadHistory:

@@ -13,8 +13,7 @@ from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes, Constraints, documents_digest
 from suanli_protocol.errors import IntegrityError, ProtocolError, SuanliError
-from suanli_protocol.escrow import UNUSED
-from suanli_protocol.lease import Clauses, Lease, Progress, lease_id, seat_word, terms
+from suanli_protocol.lease import Clauses, Lease, lease_id, terms
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Domain, verify
 
@@ -34,7 +33,6 @@ class Assignment:
     id: bytes
     bid: Bid
     offer: Offer
-    constraints: Constraints
     lease: Lease
     clauses: Clauses
     job_digest: bytes
@@ -64,15 +62,27 @@ def read_assignment(view: wire.LeaseView, provider: str, domain: Domain) -> Assi
     job_digest = wire.from_hex(view.job_digest, size=32, name="jobDigest")
     if documents_digest(job_digest, constraints.digest()) != bid.documents:
         raise IntegrityError("job and constraints are not those that the bid names")
-    return _with_terms(view, bid, offer, constraints, job_digest)
+    return _with_terms(view, bid, offer, job_digest)
 
 
-def _with_terms(
-    view: wire.LeaseView, bid: Bid, offer: Offer, constraints: Constraints, job_digest: bytes
-) -> Assignment:
+def read_bare(view: wire.LeaseView, provider: str) -> Assignment:
+    """The assignment of papers that the escrow itself has checked, without documents: it can be ended, never run."""
+    bid, offer = wire.paper_from_json(Bid, view.bid), wire.paper_from_json(Offer, view.offer)
+    if offer.provider != provider:
+        raise IntegrityError(f"the offer is {offer.provider}'s, not this node's")
+    return _with_terms(view, bid, offer, bytes(32))
+
+
+def _with_terms(view: wire.LeaseView, bid: Bid, offer: Offer, job_digest: bytes) -> Assignment:
     try:
         lease, clauses = terms(
-            bid, offer, rate=int(view.rate), index=view.index, attempt=view.attempt, opened_at=view.opened_at
+            bid,
+            offer,
+            rate=int(view.rate),
+            index=view.index,
+            attempt=view.attempt,
+            spent=int(view.spent),
+            opened_at=view.opened_at,
         )
         found = lease_id(lease)
     except ValueError as error:
@@ -81,16 +91,4 @@ def _with_terms(
         raise IntegrityError(
             f"papers, rate, index, attempt and time of opening make the lease {wire.to_hex(found)}, not {view.id}"
         )
-    return Assignment(found, bid, offer, constraints, lease, clauses, job_digest)
-
-
-def check_on_chain(assignment: Assignment, read_seat: ReadSeat) -> None:
-    """Passes only if the escrow holds this very lease, running and unpaid.
-
-    NotYetOnChainError if the seat was never used (wait), IntegrityError if it holds something else.
-    """
-    word = read_seat(assignment.lease.seat_key)
-    if word == UNUSED:
-        raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(assignment.id)}")
-    if word != seat_word(assignment.id, Progress()):
-        raise IntegrityError(f"the escrow's word at the seat is not that of {wire.to_hex(assignment.id)}, running")
+    return Assignment(found, bid, offer, lease, clauses, job_digest)
