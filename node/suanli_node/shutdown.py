@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from suanli_node.engine.executor import Executor
@@ -33,10 +33,29 @@ def daemon_pid(state: StateFolder) -> int | None:
         with state.locked():
             return None
     except ConfigurationError:
-        try:
-            return int(json.loads(state.process.read_bytes())["pid"])
-        except (OSError, ValueError, KeyError):
-            return None
+        return _named_in(state.process)
+
+
+def process_record() -> dict[str, int | str]:
+    """What names this process and no later one that gets its number."""
+    return {"pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def _named_in(path: Path) -> int | None:
+    """The process that a file names, if it lives: a killed daemon leaves its file, and a command may hold the lock."""
+    try:
+        record = json.loads(path.read_bytes())
+        pid = int(record["pid"])
+        return pid if record.get("began", _began(pid)) == _began(pid) else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks of this boot: no clock that is set changes that. OSError if there is none."""
+    facts = Path(f"/proc/{pid}/stat").read_bytes()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {facts[facts.rindex(b')') + 2 :].split()[19].decode()}"
 
 
 def _end_daemon(state: StateFolder, held: ExitStack) -> str:
@@ -45,7 +64,8 @@ def _end_daemon(state: StateFolder, held: ExitStack) -> str:
     while True:
         pid = daemon_pid(state)
         if pid is not None and said == "not running":
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
             said = "ended"
         try:
             held.enter_context(state.locked())
@@ -53,7 +73,8 @@ def _end_daemon(state: StateFolder, held: ExitStack) -> str:
         except ConfigurationError:
             if time.monotonic() > deadline:
                 raise TimedOutError(
-                    f"the daemon of {state.path} (pid {pid}) does not end", hint="look into its log; kill it by its pid"
+                    f"{state.path} stays in use{f' by its daemon, pid {pid}' if pid else ''}",
+                    hint="look into its log; kill it by its pid, or wait for the command that holds it",
                 ) from None
         time.sleep(0.05)
 

@@ -36,6 +36,7 @@ from suanli_node.leases.workshop import Workshop
 from suanli_node.outbox import Outbox, OutboxEscrow
 from suanli_node.retry import Halted, persist
 from suanli_node.settings import Settings, StateFolder
+from suanli_node.shutdown import process_record
 from suanli_node.supply.funds import fund_bonds
 from suanli_node.supply.inventory import Inventory, limited, take_inventory
 from suanli_node.supply.offers import Terms
@@ -69,7 +70,7 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: halt.set())
     with state.locked():
-        write_json(state.process, {"pid": _pid(), "startedAt": int(time.time()), "name": settings.name})
+        write_json(state.process, {**process_record(), "startedAt": int(time.time()), "name": settings.name})
         try:
             _serve(settings, state, halt)
         except Halted:

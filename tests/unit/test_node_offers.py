@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,18 @@ from typing import Any
 import pytest
 
 from suanli_node.supply.offers import SignedOffer, Terms, bond_needed_up, sign_offer, traits_of
-from suanli_node.supply.publisher import Publisher, check_acknowledgement
+from suanli_node.supply.publisher import EXPIRED_S, Publisher, check_acknowledgement
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
-from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, SignatureError, UnreachableError
+from suanli_protocol.errors import (
+    IntegrityError,
+    MarketError,
+    NotFoundError,
+    SignatureError,
+    SuanliError,
+    UnreachableError,
+)
 from suanli_protocol.lease import bond_down, price_up
 from suanli_protocol.log import EntryKind, ReasonCode, leaf, merkle_root, next_head
 from suanli_protocol.messages import Entry, Head, Offer
@@ -52,6 +60,7 @@ class FakeMarket:
     reason: int = 0
     unreachable: bool = False
     dies: bool = False
+    refusal: SuanliError | None = None  # of withdrawals
 
     def info(self) -> Any:
         """As far as it is asked."""
@@ -70,6 +79,8 @@ class FakeMarket:
     def withdraw_offer(self, offer: bytes) -> None:
         """Takes it off."""
         self._check()
+        if self.refusal is not None:
+            raise self.refusal
         if self.book.pop(wire.to_hex(offer), None) is None:
             raise NotFoundError("no such offer")
 
@@ -192,6 +203,55 @@ def test_an_offer_that_the_market_took_off_is_signed_anew_at_once(tmp_path: Path
 def test_two_offers_of_the_same_second_are_two(tmp_path: Path) -> None:
     publisher = a_publisher(FakeMarket(), tmp_path)
     assert publisher.publish().id != publisher.publish().id
+
+
+def ledger_of(folder: Path) -> dict[str, int]:
+    return dict(json.loads((folder / "offers.json").read_bytes())["offers"])
+
+
+def test_a_market_that_refuses_leaves_nothing_to_remember(tmp_path: Path) -> None:
+    market = FakeMarket()
+    publisher = a_publisher(market, tmp_path)
+    standing = publisher.publish()
+    market.reason = ReasonCode.VALIDITY_TOO_LONG
+    for valid_s in range(700, 705):
+        publisher._valid_s = valid_s
+        with pytest.raises(MarketError):
+            publisher.publish()
+    assert list(ledger_of(tmp_path)) == [wire.to_hex(standing.id)]
+
+
+def test_an_offer_is_remembered_until_it_is_known_to_be_off_or_has_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the market does not take the withdrawal, for whatever reason, does not take the offer off its book."""
+    market = FakeMarket()
+    publisher = a_publisher(market, tmp_path)
+    first = publisher.publish()
+    market.refusal = SignatureError("the request is too old: look at your clock")
+    publisher.withdraw()
+    assert not publisher.off
+    assert list(ledger_of(tmp_path)) == [wire.to_hex(first.id)]
+    market.refusal = MarketError("the offer is filled already", code="too_late")
+    publisher.withdraw()
+    assert publisher.off
+    market.refusal = SignatureError("no")
+    other = a_publisher(market, tmp_path, valid_s=900)
+    other.publish()
+    other.withdraw()
+    assert not other.off
+    later = time.time() + 900 + EXPIRED_S + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert other.off, "nothing can be leased from it any more"
+
+
+def test_offers_that_an_earlier_version_wrote_down_are_taken_off(tmp_path: Path) -> None:
+    market = FakeMarket()
+    old = an_offer()
+    market.book[wire.to_hex(old.id)] = old.body()
+    (tmp_path / "offers.json").write_text(json.dumps({"offers": [wire.to_hex(old.id)]}))
+    signed = a_publisher(market, tmp_path, valid_s=700).publish()
+    assert list(market.book) == [wire.to_hex(signed.id)]
 
 
 def test_a_refusal_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from suanli_node.supply.offers import SignedOffer, Terms, build_offer, sign_offe
 from suanli_protocol import faults, wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes
-from suanli_protocol.errors import MarketError, SuanliError
+from suanli_protocol.errors import MarketError, NotFoundError, SuanliError
 from suanli_protocol.log import EntryKind, ReasonCode, verify_acknowledgement
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.signing import Domain, Signer
@@ -24,6 +24,8 @@ from suanli_protocol.signing import Domain, Signer
 LOOK_S = 15.0  # the account's counter is read this often
 GAP_S = 1.0  # between two renewals, whatever a market says of offers
 LOST_KEPT = 16
+EXPIRED_S = 120  # beyond its time, by our clock, no offer can be leased any more, whatever a market says of it
+REFUSED, TOO_LATE = "offer_refused", "too_late"
 log = logging.getLogger(__name__)
 
 
@@ -86,15 +88,19 @@ class Publisher:
             counter=self._counter(),
         )
         signed = sign_offer(self._signer, self._domain, offer, self._attributes)
-        former = self._standing()
-        write_json(self._ledger, {"offers": [*former, wire.to_hex(signed.id)]})
+        former, fresh = self._standing(), {wire.to_hex(signed.id): offer.valid_until}
+        self._write({**former, **fresh})
         faults.reach("node.offer.recorded")
         acknowledgement = self._market.post_offer(signed.body())
         faults.reach("node.offer.posted")
-        check_acknowledgement(acknowledgement, self._domain, market, signed)
+        try:
+            check_acknowledgement(acknowledgement, self._domain, market, signed)
+        except MarketError as error:
+            if error.code == REFUSED:
+                self._write(former)
+            raise
         self.current = signed
-        left = [offer for offer in former if not self._take_off(offer)]
-        write_json(self._ledger, {"offers": [*left, wire.to_hex(signed.id)]})
+        self._write({**self._left_of(former), **fresh})
         return signed
 
     def keep(self) -> None:
@@ -132,9 +138,9 @@ class Publisher:
         with self._lock:
             self.current = None
             standing = self._standing()
-            left = [offer for offer in standing if not self._take_off(offer)]
+            left = self._left_of(standing)
             if left != standing:
-                write_json(self._ledger, {"offers": left})
+                self._write(left)
 
     def withdraw(self) -> None:
         """Take all offers off the book, if the market can be reached, and stop renewing."""
@@ -150,20 +156,32 @@ class Publisher:
         offer = self.current.offer
         return time.time() >= offer.valid_until - self._valid_s / 2 or offer.counter != self._counter()
 
-    def _standing(self) -> list[str]:
+    def _standing(self) -> dict[str, int]:
+        """Offers that may stand on the book, and until when (seconds of Unix UTC) the escrow would take them."""
         try:
-            return [str(offer) for offer in json.loads(self._ledger.read_bytes())["offers"]]
+            offers = json.loads(self._ledger.read_bytes())["offers"]
         except FileNotFoundError:
-            return []
+            return {}
+        if isinstance(offers, list):  # of a version that did not write down until when
+            offers = dict.fromkeys(offers, int(time.time()) + self._valid_s)
+        return {str(offer): int(until) for offer, until in offers.items() if time.time() < until + EXPIRED_S}
+
+    def _write(self, offers: dict[str, int]) -> None:
+        write_json(self._ledger, {"offers": offers})
+
+    def _left_of(self, offers: dict[str, int]) -> dict[str, int]:
+        """Those of the offers that could not be taken off the book."""
+        return {offer: until for offer, until in offers.items() if not self._take_off(offer)}
 
     def _take_off(self, offer: str) -> bool:
-        """Whether the offer is off the book now."""
+        """Whether the offer is off the book now: taken off, or not known there, or not open there any more."""
         try:
             self._market.withdraw_offer(wire.from_hex(offer, size=32))
         except SuanliError as error:
-            if error.retryable:
-                log.warning("an offer could not be withdrawn: %s", error.detail)
-            return not error.retryable  # unknown or expired: off the book as well
+            if isinstance(error, NotFoundError) or error.code == TOO_LATE:
+                return True
+            log.warning("an offer could not be withdrawn: %s", error.detail)
+            return False
         return True
 
 
@@ -175,7 +193,7 @@ def check_acknowledgement(
     if entry.paper != signed.id:
         raise MarketError(f"the market acknowledged {wire.to_hex(entry.paper)}, not the offer that was sent")
     if entry.kind != EntryKind.OFFER or entry.reason:
-        raise MarketError(f"the market refused the offer: {reason_name(entry.reason)}", code="offer_refused")
+        raise MarketError(f"the market refused the offer: {reason_name(entry.reason)}", code=REFUSED)
 
 
 def reason_name(code: int) -> str:
