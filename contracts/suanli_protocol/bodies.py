@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from suanli_protocol.problems import SlowBodyError, TooDeepError, TooLargeError
 
@@ -18,6 +18,7 @@ JSON_BYTES_MAX = 512 * 1024
 CHUNK_BYTES_MAX = 4 * 1024 * 1024  # of a blob
 DEPTH_MAX = 32  # of JSON
 BODY_TIMEOUT_S = 30.0  # between two pieces of a body
+BODY_IS_HERE = "suanli.body_is_here"  # in the scope of a request once its body is whole: then nobody waits for it
 BODY_BYTES_PER_S_MIN = 16 * 1024  # of the whole body, after the first BODY_TIMEOUT_S
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -39,8 +40,8 @@ def announced(headers: Iterable[tuple[bytes, bytes]], limit: int) -> int:
 class Body:
     """A request's messages as they come; raises when the body is too large, too deep or too slow."""
 
-    def __init__(self, receive: Receive, limit: int, size: int, *, is_json: bool) -> None:
-        self._receive, self._limit, self._is_json = receive, limit, is_json
+    def __init__(self, receive: Receive, scope: Scope, limit: int, size: int, *, is_json: bool) -> None:
+        self._receive, self._scope, self._limit, self._is_json = receive, scope, limit, is_json
         self._deadline = time.monotonic() + BODY_TIMEOUT_S + size / BODY_BYTES_PER_S_MIN
         self._seen, self._brackets, self._whole = 0, 0, False
         self._pieces: list[bytes] = []
@@ -49,12 +50,7 @@ class Body:
         """The next message."""
         if self._whole:
             return await self._receive()  # waits for the client to go, however long that takes
-        patience = min(BODY_TIMEOUT_S, self._deadline - time.monotonic())
-        try:
-            async with asyncio.timeout(max(0.0, patience)):
-                message = await self._receive()
-        except TimeoutError:
-            raise SlowBodyError("the body did not arrive in time", hint="send it faster, or less of it") from None
+        message = await (self._receive() if BODY_IS_HERE in self._scope else self._in_time())
         self._take(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._whole and self._brackets > DEPTH_MAX:
@@ -62,6 +58,14 @@ class Body:
         if self._whole:
             self._pieces.clear()
         return message
+
+    async def _in_time(self) -> Message:
+        patience = min(BODY_TIMEOUT_S, self._deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(max(0.0, patience)):
+                return await self._receive()
+        except TimeoutError:
+            raise SlowBodyError("the body did not arrive in time", hint="send it faster, or less of it") from None
 
     def _take(self, piece: bytes) -> None:
         self._seen += len(piece)

@@ -6,6 +6,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from suanli_protocol.bodies import BODY_IS_HERE
+
 HEAD_TIMEOUT_S = 15.0
 HEAD_BYTES_MAX = 64 * 1024
 
@@ -17,6 +19,7 @@ class Connection(HttpToolsProtocol):
     """
 
     _head_due: asyncio.TimerHandle | None = None
+    _head_begun = False
     _head_bytes = 0  # of a head that is not whole yet
     _unanswered: tuple[RequestResponseCycle, ...] = ()  # in the order in which they came
 
@@ -41,6 +44,8 @@ class Connection(HttpToolsProtocol):
         """Some bytes are here; a head that grows without an end is closed, it would fill the memory."""
         was_due = self._head_due
         super().data_received(data)
+        if self._head_begun and self._head_due is None:  # most heads come whole: a timer costs as much as reading them
+            self._expect_head()
         if self._head_due is None:
             self._head_bytes = 0
         elif was_due is not None:
@@ -52,15 +57,21 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a head is here."""
         super().on_message_begin()
-        self._expect_head()
+        self._head_begun = True
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        self._head_begun = False
         self._forget_head()
         super().on_headers_complete()
         if self.cycle is not None:
             open_ = (cycle for cycle in self._unanswered if not cycle.response_complete and cycle is not self.cycle)
             self._unanswered = (*open_, self.cycle)
+
+    def on_message_complete(self) -> None:
+        """The body is whole as well: whoever reads it need not wait."""
+        self.scope[BODY_IS_HERE] = True  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def _expect_head(self) -> None:
         self._forget_head()

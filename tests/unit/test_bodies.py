@@ -37,7 +37,7 @@ def sent(*pieces: bytes, gone: bool = False) -> Any:
 
 
 def received(*pieces: bytes, gone: bool = False, is_json: bool = True) -> bytes | None:
-    return asyncio.run(whole(Body(sent(*pieces, gone=gone), LIMIT, 0, is_json=is_json)))
+    return asyncio.run(whole(Body(sent(*pieces, gone=gone), {}, LIMIT, 0, is_json=is_json)))
 
 
 def test_a_body_is_what_came() -> None:
@@ -67,7 +67,7 @@ def test_a_body_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
         raise AssertionError
 
     with pytest.raises(SlowBodyError):
-        asyncio.run(whole(Body(never, LIMIT, 0, is_json=True)))
+        asyncio.run(whole(Body(never, {}, LIMIT, 0, is_json=True)))
 
 
 @pytest.mark.parametrize(

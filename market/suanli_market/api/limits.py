@@ -139,6 +139,6 @@ class LimitsMiddleware:
         self._limits.by_address(address)
         limit = body_limit(scope["method"], scope["path"])
         size = announced(scope["headers"], limit)
-        body = Body(receive, limit, size, is_json=scope["method"] != "PUT")
+        body = Body(receive, scope, limit, size, is_json=scope["method"] != "PUT")
         async with self._room.hold(network(address), size):
             await self._app(scope, body, send)

@@ -213,7 +213,7 @@ def misrouted(request: Request, error: Exception) -> Response:
 async def read_body(request: Request, limit: int) -> bytes:
     """The body, refused as soon as it is too large, too deep or too slow; ClientDisconnect if nobody sends it."""
     size = announced(request.scope["headers"], limit)
-    body = await whole(Body(request.receive, limit, size, is_json=request.method != "PUT"))
+    body = await whole(Body(request.receive, request.scope, limit, size, is_json=request.method != "PUT"))
     if body is None:
         raise ClientDisconnect
     return body
