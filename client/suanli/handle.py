@@ -22,7 +22,7 @@ from suanli.session.session import Goal, Session, is_sent, is_settled
 from suanli.terminal.plain import for_terminal
 from suanli_protocol import wire
 from suanli_protocol.documents import Evidence, LogLine, OutputFile, hex32, sha256
-from suanli_protocol.errors import NotFoundError, SuanliError, UnreachableError, UsageError
+from suanli_protocol.errors import NotFoundError, UnreachableError, UsageError
 from suanli_protocol.messages import Receipt
 from suanli_protocol.units import parse_duration
 
@@ -81,7 +81,7 @@ class _Collect(Silent):
     """Puts lines into a queue."""
 
     def __init__(self) -> None:
-        self.queue: queue.Queue[LogLine | SuanliError | None] = queue.Queue()
+        self.queue: queue.Queue[LogLine | Exception | None] = queue.Queue()
 
     def lines(self, record: Record, lines: list[LogLine]) -> None:  # noqa: ARG002
         """Each line, as it comes."""
@@ -151,7 +151,7 @@ class JobHandle:
         thread = threading.Thread(target=_drive, args=(session, is_settled, collect), daemon=True)
         thread.start()
         while (item := collect.queue.get()) is not None:
-            if isinstance(item, SuanliError):
+            if isinstance(item, Exception):
                 raise item
             yield line_of(item)
 
@@ -226,5 +226,5 @@ def _drive(session: Session, goal: Goal, collect: _Collect) -> None:
     try:
         session.drive(goal)
         collect.queue.put(None)
-    except SuanliError as error:
+    except Exception as error:  # whoever reads the queue waits for it
         collect.queue.put(error)

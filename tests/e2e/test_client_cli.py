@@ -222,6 +222,18 @@ def test_interrupt_detaches_and_the_job_goes_on(ann: Consumer) -> None:
     assert (ended.status, ended.out) == (0, "done\n"), ended.err
 
 
+def test_a_reader_that_leaves_stops_no_job(ann: Consumer) -> None:
+    process = ann.start(
+        "run", "--yes", "--name", "unread", "--", "sh", "-c", "echo a; sleep 1; echo b; sleep 1; exit 3"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "a\n"
+    process.stdout.close()
+    assert process.wait(60) == 100
+    done = ann("show", "unread", "--json")
+    assert json.loads(done.out)["phase"] == "settled"
+
+
 KILLED_AT = (
     *("client.bid.signed", "client.bid.recorded", "client.bid.posted", "client.bid.acknowledged"),
     *("client.lease.agreed", "client.job.sealed", "client.inputs.uploaded"),

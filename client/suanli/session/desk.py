@@ -10,7 +10,7 @@ from suanli.jobs.store import Store
 from suanli.network import Network
 from suanli.plan import Money
 from suanli.session.moving import Moving
-from suanli.session.progress import Change, Watcher
+from suanli.session.progress import Change, Deafened, Watcher
 from suanli_protocol.signing import Signer
 
 
@@ -27,7 +27,7 @@ class Desk:
         output_dir: Path | None,
     ) -> None:
         self.network, self.store, self.record, self.signer = network, store, record, signer
-        self.watcher, self.output_dir = watcher, output_dir
+        self.watcher, self.output_dir = Deafened(watcher), output_dir
         self.market, self.domain, self.escrow = network.market, network.domain, network.escrow
         self.money = Money(record.symbol, record.decimals)
         self.folder = store.folder(record.id)

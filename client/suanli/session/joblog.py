@@ -36,7 +36,8 @@ class LogFollower:
         self._digest, self._size, self._count = hashlib.sha256(), 0, 0
         self._changed, self._ended = threading.Condition(), threading.Event()
         self._complete, self._caught_up = False, False
-        self._failure: SuanliError | None = None
+        self._failure: Exception | None = None
+        self._trouble: SuanliError | None = None  # why nothing comes at the moment
         self._thread = threading.Thread(target=self._follow, name="log", daemon=True)
 
     def start(self) -> None:
@@ -53,11 +54,17 @@ class LogFollower:
         return LogSummary(sha256=hex32(self._digest.digest()), size=self._size, chunks=self._count)
 
     def wait(self, chunks: int | None, timeout_s: float) -> LogSummary:
-        """What has arrived once `chunks` have (None: all), or the time is over; IntegrityError for a false chunk."""
+        """What has arrived once `chunks` have (None: all), or the time is over.
+
+        What stopped the fetching is raised, such as IntegrityError for a false chunk; an error that may pass, once the
+        time is over.
+        """
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while not self._complete and (chunks is None or self._count < chunks) and self._failure is None:
                 left = deadline - time.monotonic()
+                if left <= 0 and self._trouble is not None:
+                    raise self._trouble
                 if left <= 0:
                     break
                 self._changed.wait(min(left, 1.0))
@@ -77,6 +84,12 @@ class LogFollower:
                 raise self._failure
 
     def _follow(self) -> None:
+        try:
+            self._fetch()
+        except Exception as error:  # whatever it is, whoever waits for the log must know of it
+            self._fail(error)
+
+    def _fetch(self) -> None:
         failures = 0
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._path.open("wb") as file:
@@ -85,18 +98,18 @@ class LogFollower:
                     wait_s = WAIT_S if self._caught_up else 0
                     page = self._market.logs(self._lease, after=self._count - 1, wait_s=wait_s)
                     self._take(page, file)
-                    failures = 0
+                    failures, self._trouble = 0, None
                 except SuanliError as error:
                     if not error.retryable:
-                        self._fail(error)
-                        return
+                        raise
+                    self._trouble = error
                     self._ended.wait(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                     failures += 1
                 except RuntimeError:  # the connection was closed under a request that nobody waits for any more
                     if not self._ended.is_set():
                         raise
 
-    def _fail(self, error: SuanliError) -> None:
+    def _fail(self, error: Exception) -> None:
         with self._changed:
             self._failure = error
             self._changed.notify_all()

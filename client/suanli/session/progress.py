@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +33,34 @@ class Watcher(Protocol):
 
     def lines(self, record: Record, lines: list[LogLine]) -> None:
         """The job, or its setup, printed something."""
+
+
+class Deafened:
+    """Tells a watcher of steps, and of output, until it can take no more of that, as when its disk is full.
+
+    That stops no job. `trouble` is why it could not.
+    """
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._deaf_to: set[str] = set()
+        self.trouble: OSError | None = None
+
+    def changed(self, record: Record, change: Change) -> None:
+        """Tells of a step."""
+        self._tell("steps", lambda: self._watcher.changed(record, change))
+
+    def lines(self, record: Record, lines: list[LogLine]) -> None:
+        """Tells of output."""
+        self._tell("output", lambda: self._watcher.lines(record, lines))
+
+    def _tell(self, what: str, say: Callable[[], None]) -> None:
+        if what not in self._deaf_to:
+            try:
+                say()
+            except OSError as error:
+                self._deaf_to.add(what)
+                self.trouble = self.trouble or error
 
 
 class Silent:

@@ -80,7 +80,10 @@ class Session:
     # Driving
 
     def drive(self, goal: Goal, *, timeout_s: float | None = None) -> Record:
-        """Takes steps until the goal is reached. TimedOutError if a phase, or the whole, takes longer than it may."""
+        """Takes steps until the goal is reached. TimedOutError if a phase, or the whole, takes longer than it may.
+
+        A watcher's own OSError is raised once the goal is reached: the job does not wait for who looks on.
+        """
         ends = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             while True:
@@ -90,6 +93,8 @@ class Session:
                         self._drive(goal, ends)
                 if goal(self.record):
                     self.finish_log()
+                    if self._desk.watcher.trouble is not None:
+                        raise self._desk.watcher.trouble
                     return self.record
                 self._desk.tell_once("spectator", "notice", "another command takes care of this job; watching it")
                 self.follow_log(self._folder / f"log.{os.getpid()}")
@@ -165,7 +170,11 @@ class Session:
     def finish_log(self) -> None:
         """Waits until the log of an ended run is complete."""
         if self._log is not None and is_ended(self.record):
-            self._log.wait(None, closing.LOG_S)
+            try:
+                self._log.wait(None, closing.LOG_S)
+            except SuanliError as error:  # the receipt is signed for: who is away now has nothing more to say
+                if not error.retryable:
+                    raise
 
     def fetch_log(self, into: Path) -> None:
         """Writes what there is of the log at this moment to a file."""

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -97,6 +97,13 @@ def shown(text: str) -> str:
 
 def _mark(*codes: int) -> str:
     return f"\0{_OWN}:{';'.join(map(str, codes))}\0"
+
+
+def let_go(stream: TextIO) -> None:
+    """Whatever is written to a stream from now on, and what it could not get rid of, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -9,14 +9,13 @@ commands end with the job's own by `ctx.exit`.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import textwrap
 import traceback
 
 import click
 
-from suanli.terminal.console import Console, shown, style
+from suanli.terminal.console import Console, let_go, shown, style
 from suanli.terminal.plain import as_json, plain
 from suanli_protocol.errors import SuanliError, UsageError
 
@@ -57,15 +56,24 @@ def exit_status(command: click.Command, arguments: list[str]) -> int:
         tell(DetachedError("interrupted", hint="nothing was stopped; `suanli ps` lists your jobs"), console)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: not an error of ours
+        let_go(sys.stdout)  # the reader left: not an error of ours
         return 0
     except OSError as error:
+        _flush()
         found = _of_system(error)
         tell(found, console)
         return found.exit_status
     except Exception as error:
         _tell_bug(error, console)
         return 1
+
+
+def _flush() -> None:
+    """What stdout cannot get rid of, as on a full disk, is given up: the error has been caught, and is told."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        let_go(sys.stdout)
 
 
 def tell(error: SuanliError, console: Console) -> None:

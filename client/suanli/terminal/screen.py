@@ -6,10 +6,13 @@ import base64
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 from suanli.jobs.record import Record
 from suanli.session.progress import Change
-from suanli.terminal.console import Console, shown, style
+from suanli.terminal.console import Console, let_go, shown, style
 from suanli.terminal.plain import as_json, for_terminal, plain
 from suanli.terminal.progressline import ProgressLine
 from suanli_protocol.documents import LogLine
@@ -37,12 +40,11 @@ class Screen:
         if change.kind == "progress":
             self._progress.show(change)
             return
-        with self._lock:
+        with self._to(sys.stderr) as stream:
             self._fresh_line()
             word = style(f"{change.kind:<10}", _COLOURS.get(change.kind), bold=change.kind in _COLOURS)
             passed = style(f"{time.monotonic() - self._began:6.1f} s", dim=True)
-            sys.stderr.write(shown(f"{passed}  {word} {plain(change.text)}\n"))
-            sys.stderr.flush()
+            stream.write(shown(f"{passed}  {word} {plain(change.text)}\n"))
 
     def lines(self, record: Record, lines: list[LogLine]) -> None:
         """stdout to stdout, stderr to stderr, what the provider says of the setup dimly to stderr."""
@@ -59,23 +61,20 @@ class Screen:
 
     def _write(self, line: LogLine) -> None:
         is_error = line.source == "stderr" or self._console.json
-        stream = sys.stderr if is_error else sys.stdout
-        with self._lock:
+        with self._to(sys.stderr if is_error else sys.stdout) as stream:
             self._progress.clear()
             if stream.isatty():
                 stream.write(for_terminal(line.content))
             else:
                 stream.buffer.write(line.content)
-            stream.flush()
             if stream.isatty():
                 self._at_line_start = line.content.endswith(b"\n")
 
     def _dim(self, line: LogLine) -> None:
-        with self._lock:
+        with self._to(sys.stderr) as stream:
             self._fresh_line()
             for part in for_terminal(line.content).splitlines():
-                sys.stderr.write(shown(style(f"          {line.source:<10} {part}", dim=True)) + "\n")
-            sys.stderr.flush()
+                stream.write(shown(style(f"          {line.source:<10} {part}", dim=True)) + "\n")
 
     def _fresh_line(self) -> None:
         self._progress.clear()
@@ -84,6 +83,17 @@ class Screen:
             self._at_line_start = True
 
     def _line(self, value: dict[str, object]) -> None:
+        with self._to(sys.stdout) as stream:
+            stream.write(as_json(value) + "\n")
+
+    @contextmanager
+    def _to(self, stream: TextIO) -> Iterator[TextIO]:
+        """The stream, for one writer at a time; once its reader has left, what is written goes nowhere."""
         with self._lock:
-            sys.stdout.write(as_json(value) + "\n")
-            sys.stdout.flush()
+            try:
+                yield stream
+                stream.flush()
+            except OSError as error:
+                let_go(stream)
+                if not isinstance(error, BrokenPipeError):
+                    raise
