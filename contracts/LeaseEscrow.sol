@@ -359,6 +359,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         bytes32 leaseId = _requireOpen(lease, clauses, progress);
         _requireOccupying(leaseId, progress);
         _requireActsFor(lease.provider);
+        _requireBefore(leaseId, _endOf(clauses, progress) + clauses.window);
 
         uint256 penalty = progress.stoppedByConsumerSide()
             ? 0

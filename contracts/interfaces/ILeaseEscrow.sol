@@ -18,6 +18,7 @@ pragma solidity ^0.8.30;
 /// The times of a lease: end = phase stopped ? clock : openedAt + maxSeconds; W = window. All intervals are half-open,
 /// so that no two ways of opposite effect are ever open together:
 ///   claim     phases 0, 1   before end + W          reclaim   phases 0, 1   from end + W
+///   release   phases 0, 1   before end + W
 ///   dispute   phase 2       before clock + W        finalize  phase 2       from clock + W
 ///   resolve   phase 3       before clock + 3 W      finalize  phase 3       from clock + 3 W
 /// settle is possible until a lease is closed: agreement beats procedure.
@@ -276,7 +277,8 @@ interface ILeaseEscrow {
     /// acts for the consumer or the guard counts as the consumer's side, even if it acts for the provider as well.
     function stop(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
     /// @notice The provider (or its owner) gives the lease back: refund; unless the consumer's side stopped it, the
-    /// consumer also gets min(bond, floor(rate * minSeconds / 3600)) of the bond. Phases 0 and 1. The seat is reopenable.
+    /// consumer also gets min(bond, floor(rate * minSeconds / 3600)) of the bond. Phases 0 and 1, before end + W.
+    /// The seat is reopenable.
     function release(Lease calldata lease, Clauses calldata clauses, Progress progress) external;
     /// @notice The provider (or its owner) asks for its due without the consumer and frees its capacity. amount is a
     /// total: at least what was paid, at most min(price, floor(rate * max(minSeconds, min(now, end) - openedAt) / 3600))

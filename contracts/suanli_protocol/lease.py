@@ -203,7 +203,7 @@ def has_ended(lease: Lease, word: bytes, paid: Iterable[int] = (0,)) -> bool:
 
 
 def claim_until(state: State) -> int | None:
-    """The provider may claim before this second; None once it has, or the lease is closed."""
+    """The provider may claim or release before this second; None once it has, or the lease is closed."""
     return state.ends_at + state.clauses.window if state.is_open and state.progress.is_occupying else None
 
 
@@ -323,7 +323,7 @@ def apply(state: State, change: Change, now: int) -> tuple[State, Split]:
         case Stop():
             return _stop(state, change, now), Split()
         case Release():
-            return _release(state)
+            return _release(state, now)
         case Claim():
             return _claim(state, change, now), Split()
         case Dispute():
@@ -367,8 +367,9 @@ def _stop(state: State, stop: Stop, now: int) -> State:
     return replace(state, progress=replace(state.progress, clock=clock, phase=Phase.STOPPED, flags=flags))
 
 
-def _release(state: State) -> tuple[State, Split]:
+def _release(state: State, now: int) -> tuple[State, Split]:
     _require_phase(state, Phase.RUNNING, Phase.STOPPED)
+    _require_before(claim_until(state), now)
     lease, clauses = state.lease, state.clauses
     due = 0 if state.progress.by_consumer_side else penalty_down(clauses.rate, clauses.min_seconds, lease.bond)
     return _close(state, Status.RELEASED, state.progress.paid, penalty=due, reopenable=True)

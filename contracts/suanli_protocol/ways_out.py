@@ -69,7 +69,7 @@ def allowed(state: State, now: int) -> list[WayOut]:
 
 def _before_a_claim(state: State, now: int) -> list[WayOut]:
     return [
-        WayOut("release", Who.PROVIDER),
+        *_by(WayOut("release", Who.PROVIDER, claim_until(state)), now),
         *_by(WayOut("claim", Who.PROVIDER, claim_until(state)), now),
         *_since(WayOut("reclaim", Who.ANYONE), reclaim_from(state), now),
     ]

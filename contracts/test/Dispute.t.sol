@@ -97,7 +97,7 @@ contract DisputeTest is EscrowTest {
         claimAs(provider, deal, uint96(most), 1);
     }
 
-    function testFuzz_claimAndReclaimMeetAtOneSecond(uint256 seed, uint256 paid, bool stopped) public {
+    function testFuzz_claimOrReleaseAndReclaimMeetAtOneSecond(uint256 seed, uint256 paid, bool stopped) public {
         Deal memory deal = anyLease(seed, paid);
         uint256 ends = end(deal);
         if (stopped) {
@@ -114,6 +114,8 @@ contract DisputeTest is EscrowTest {
         uint256 before = paidOf(deal);
         VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_TooLate.selector, deal.id, edge));
         claimAs(provider, deal, uint96(before), 1);
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_TooLate.selector, deal.id, edge));
+        releaseAs(provider, deal);
         reclaimAs(stranger, deal);
         assertPaid(deal, before, true);
         assertEq(free(consumer), FUNDS - before - fee(deal, before) + deal.lease.bond, "refund and the whole bond");

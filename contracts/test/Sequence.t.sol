@@ -79,7 +79,9 @@ contract Ledger is EscrowTest {
         bool late = block.timestamp >= edgeOf(deal);
         if (phaseOf(deal) < 2) {
             VM.expectRevert();
-            late ? claimAs(deal.lease.provider, deal, paidOf(deal), 1) : reclaimAs(stranger, deal);
+            if (!late) reclaimAs(stranger, deal);
+            else if (seed >> 255 == 0) claimAs(deal.lease.provider, deal, paidOf(deal), 1);
+            else releaseAs(deal.lease.provider, deal);
         } else {
             VM.expectRevert();
             if (!late) finalizeAs(stranger, deal);
@@ -103,7 +105,7 @@ contract Ledger is EscrowTest {
     function releaseAny(uint256 seed) external {
         if (running.length == 0) return;
         uint256 index = seed % running.length;
-        if (phaseOf(running[index]) < 2) releaseOf(index);
+        if (phaseOf(running[index]) < 2 && block.timestamp < edgeOf(running[index])) releaseOf(index);
     }
 
     function bumpAny(uint256 seed) external {
@@ -127,11 +129,11 @@ contract Ledger is EscrowTest {
     function drain(bool byProviders) external {
         while (running.length != 0) {
             uint256 phase = phaseOf(running[0]);
-            if (byProviders && phase < 2) {
+            uint256 edge = edgeOf(running[0]);
+            if (byProviders && phase < 2 && block.timestamp < edge) {
                 releaseOf(0);
                 continue;
             }
-            uint256 edge = edgeOf(running[0]);
             if (block.timestamp < edge) VM.warp(edge);
             if (phase < 2) reclaimOf(0);
             else finalizeOf(0);

@@ -122,7 +122,7 @@ def test_a_stop_never_lies_after_the_end(papers: tuple[Bid, Offer, int], now: in
     assert split.total == 0
     assert NOW <= stopped.progress.clock == min(now, state.clauses.ends_at)
     assert (stopped.progress.phase, stopped.progress.by_consumer_side) == (Phase.STOPPED, by)
-    _, released = apply(stopped, Release(), now)
+    _, released = apply(stopped, Release(), min(now, stopped.progress.clock + stopped.clauses.window - 1))
     assert released.penalty <= (0 if by else state.lease.bond)
 
 

@@ -35,7 +35,7 @@ from support.builders import NOW
 from support.strategies import changes, edges, matching_papers, moments
 
 THOROUGH = settings(max_examples=150, deadline=None)
-OPPOSITES = ({"claim", "reclaim"}, {"dispute", "finalize"}, {"resolve", "finalize"})
+OPPOSITES = ({"claim", "reclaim"}, {"release", "reclaim"}, {"dispute", "finalize"}, {"resolve", "finalize"})
 ORDER = [Status.OPEN, Status.STOPPED, Status.CLAIMED, Status.DISPUTED]
 
 
@@ -97,7 +97,7 @@ def test_allowed_is_what_apply_accepts(state: State, data: st.DataObject) -> Non
 @given(state=states(), data=st.data())
 def test_the_windows_are_the_edges_of_what_is_possible(state: State, data: st.DataObject) -> None:
     changes_of = harmless(state)
-    for name, until in (("claim", claim_until), ("dispute", dispute_until), ("resolve", resolve_until)):
+    for name, until in (("claim", claim_until), ("release", claim_until), ("dispute", dispute_until), ("resolve", resolve_until)):
         now, end = data.draw(moments(state, NOW)), until(state)
         assert possible(state, changes_of[name], now) == (end is not None and now < end)
     for name, since in (("reclaim", reclaim_from), ("finalize", finalize_from)):
