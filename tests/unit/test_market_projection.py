@@ -366,3 +366,65 @@ def test_a_provider_that_vanished_is_not_offered_again(store: Store) -> None:
     assert Left(an_offer_paper().id) in step.changes
     with store.read() as session:
         assert session.exec(select(OfferRow.state)).one() == "dead"
+
+
+def another_bid(store: Store, **fields: Any) -> str:
+    """A bid that waits beside the matched one."""
+    desk = Desk(store)
+    bid = a_bid_paper(**fields)
+    outcome = desk.submit(bid)
+    desk.admission.stop()
+    assert isinstance(outcome[0], dict), outcome
+    return wire.to_hex(bid.id)
+
+
+def state_of_bid(store: Store, bid: str) -> tuple[str, str]:
+    with store.read() as session:
+        row = session.get_one(BidRow, bid)
+        return row.state, row.reason
+
+
+def the_opening() -> Opened:
+    bid, offer = a_bid_paper(), an_offer_paper()
+    lease, _ = terms(bid.paper, offer.paper, rate=35_100, opened_at=NOW)
+    parties = (provider().address, consumer().address)
+    return Opened(1, bytes(32), OURS, 0, lease_id(lease), *parties, bid.id, offer.id, 35_100, 0, 1)
+
+
+def test_a_refusal_of_another_transaction_of_ours_is_no_answer(matched: Store) -> None:
+    """A seat is a number that a stranger can copy into a bid of its own, which this market then sends."""
+    theirs = b"\x03" * 32
+    with matched.write() as session:
+        session.add(ChainVersionRow(hash=wire.to_hex(theirs), transaction=2))
+    apply(matched, refused(theirs, Refusal.BID_COUNTER))
+    assert the_match(matched) == ("pending", "matched")
+
+
+def test_the_version_that_was_mined_need_not_be_the_first(matched: Store) -> None:
+    replacement = b"\x04" * 32
+    with matched.write() as session:
+        session.add(ChainVersionRow(hash=wire.to_hex(replacement), transaction=1))
+    apply(matched, refused(replacement, Refusal.CONSUMER_FUNDS))
+    assert the_match(matched) == ("released", "queued")
+
+
+def test_when_a_seat_is_taken_its_other_bids_leave(matched: Store) -> None:
+    """Each would cost the market an entry that the escrow refuses."""
+    rivals = [another_bid(matched, budget=10**9 + n) for n in range(1, 4)]
+    other = another_bid(matched, seat=b"\x55" * 32)
+    step = apply(matched, the_opening())
+    assert [state_of_bid(matched, bid) for bid in rivals] == [("refused", "seat_taken")] * 3
+    assert state_of_bid(matched, other)[0] == "queued"
+    assert {change.id for change in step.changes if isinstance(change, Left)} == set(map(wire.from_hex, rivals))
+
+
+def test_when_a_lease_opens_no_other_match_of_its_bid_waits(matched: Store) -> None:
+    """Such a match would be of a bid that is not in the book."""
+    with matched.write() as session:
+        first = session.exec(select(MatchRow)).one()
+        offer = session.get_one(OfferRow, first.offer).model_dump() | {"id": "0x" + "09" * 32}
+        session.add_all([OfferRow(**offer), MatchRow(round=2, position=0, bid=first.bid, offer=offer["id"], rate="1")])
+    apply(matched, the_opening())
+    with matched.read() as session:
+        assert list(session.exec(select(MatchRow.state))) == ["opened", "released"]
+        assert session.exec(select(BidRow.state)).one() == "leased"
