@@ -19,6 +19,7 @@ from suanli_protocol.errors import ConfigurationError, UnusableKeyError
 
 FILE_BYTES_MAX = 64 * 1024
 LOCAL_FILE = ".suanli.toml"
+LOCAL_ORIGIN = f"./{LOCAL_FILE}"
 PATHS = ("keystore", "password_file")
 MEANING = {
     "market": "the market's address, such as http://127.0.0.1:8600",
@@ -61,6 +62,11 @@ class Config:
         """Where the value comes from."""
         setting = self.settings.get(name)
         return setting.origin if setting else "not set"
+
+    @property
+    def local(self) -> list[Setting]:
+        """What the file of the current folder has set: whoever made the folder may be a stranger."""
+        return [setting for setting in self.settings.values() if setting.origin == LOCAL_ORIGIN]
 
     def require(self, name: str) -> str:
         """The value; ConfigurationError naming flag, variable and files if it is nowhere set."""
@@ -106,7 +112,7 @@ def _all(flags: Mapping[str, str | None], folder: Path) -> Iterator[Setting]:
     for name in NAMES:
         if value := os.environ.get(f"SUANLI_{name.upper()}"):
             yield Setting(name, value, f"environment SUANLI_{name.upper()}")
-    yield from _from_file(folder / LOCAL_FILE, f"./{LOCAL_FILE}")
+    yield from _from_file(folder / LOCAL_FILE, LOCAL_ORIGIN)
     yield from _from_file(user_file(), shorten_home(user_file()))
     yield from _from_file(demo_file(), f"the demo, {shorten_home(demo_file())}")
     if default_keystore().is_file():

@@ -209,6 +209,8 @@ class Plan:
             "free": str(self.free) if self.free is not None else None,
             "seconds": self.bid.max_seconds,
             "window": self.bid.window,
+            "guard": self.bid.guard if int(self.bid.guard, 16) else None,
+            "arbiter": self.bid.arbiter if int(self.bid.arbiter, 16) else None,
             "archive": self.draft.bundle.manifest.to_json() if self.draft.bundle.manifest else None,
         }
 

@@ -13,6 +13,7 @@ import click
 from suanli.commands.connection import connection_options, open_client, window_option
 from suanli.terminal.console import Console, jsonl_option, output_options
 from suanli.terminal.failure import DetachedError
+from suanli.terminal.plain import one_line
 from suanli_protocol.errors import SuanliError, UsageError
 
 if TYPE_CHECKING:
@@ -168,10 +169,11 @@ def _show(console: Console, plan: Plan, options: dict[str, Any]) -> None:
 
 
 def _name_local_settings(client: Client, console: Console) -> None:
-    """A folder that came from elsewhere may bring its own market: that is said before anything is signed."""
-    local = [name for name in ("market", "chain", "escrow") if client.config.origin(name).startswith("./")]
+    """A folder that came from elsewhere may bring settings: each is said before anything is signed, also under -q."""
+    local = client.config.local
     if local:
-        console.note(f"{', '.join(local)} from {client.config.origin(local[0])}\n")
+        named = "\n".join(f"         {setting.name:13} {one_line(setting.value)}" for setting in local)
+        console.warn(f"this folder's own {local[0].origin} sets:\n{named}")
 
 
 def _warn_funds(console: Console, plan: Plan) -> None:

@@ -182,6 +182,8 @@ def _asked(item: Plan) -> list[tuple[str, str]]:
         else f"judged by nobody: a claim stands after {window}"
     )
     rows.append(("disputes", judge))
+    if int(item.bid.guard, 16):
+        rows.append(("guard", f"{item.bid.guard} may stop and dispute in your name, at your cost"))
     if item.bid.market != item.bid.consumer:
         rows.append(("market", f"{safe(item.info.name)}, {item.info.address}"))
     return rows
