@@ -16,7 +16,7 @@ _HOP = {"connection", "transfer-encoding", "content-length", "content-encoding",
 
 
 class LyingMarket:
-    """Passes requests on and answers back; `lie` alters JSON answers to GET. Event streams pass unaltered."""
+    """Passes requests on and answers back; `lie` alters JSON answers to GET, and the leases that events bring."""
 
     def __init__(self, truth: str) -> None:
         self.truth = truth
@@ -70,8 +70,8 @@ class LyingMarket:
             request.send_header("Connection", "close")
             if "event-stream" in response.headers.get("content-type", ""):
                 request.end_headers()
-                for piece in response.iter_raw():
-                    request.wfile.write(piece)
+                for line in response.iter_lines():
+                    request.wfile.write(f"{self._told(line)}\n".encode())
                     request.wfile.flush()
                 return
             data = response.read()
@@ -80,3 +80,12 @@ class LyingMarket:
             request.send_header("Content-Length", str(len(data)))
             request.end_headers()
             request.wfile.write(data)
+
+    def _told(self, line: str) -> str:
+        """A line of an event stream."""
+        if not line.startswith("data:"):
+            return line
+        event = json.loads(line.removeprefix("data:"))
+        if "view" in event["data"]:
+            event["data"]["view"] = self.lie(f"/v1/leases/{event['lease']}", event["data"]["view"])
+        return f"data: {json.dumps(event)}"
