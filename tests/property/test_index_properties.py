@@ -79,6 +79,10 @@ def some_lanes(random: Random, most: int) -> Lanes:
     )
 
 
+def least_fee(random: Random) -> int:
+    return random.choice((0, 1, 20, 500))
+
+
 def some_accounts(random: Random) -> dict[str, Account]:
     return {
         address: Account(random.choice((0, 500, 10**6)), 0, some_lanes(random, 4))
@@ -105,7 +109,7 @@ def agree(index: Index, offers: list[StandingOffer], facts: Facts, random: Rando
 def test_what_is_found_at_once(seed: int, count: int) -> None:
     random = Random(seed)
     offers = [an_offer_of(random) for _ in range(count)]
-    facts = Facts(NOW, MARKET, some_accounts(random), random.randbytes(32))
+    facts = Facts(NOW, MARKET, some_accounts(random), random.randbytes(32), least_fee(random))
     agree(Index.of(offers, facts), offers, facts, random)
 
 
@@ -133,7 +137,7 @@ def test_what_is_found_after_changes(seed: int, steps: int, ascending: bool) -> 
         book.touch(moved)
         book.settle({address: accounts.get(address, Account()) for address in book.stale})
         if step % 10 == 0:
-            facts = Facts(NOW, MARKET, {**accounts, **book.accounts({})}, random.randbytes(32))
+            facts = Facts(NOW, MARKET, {**accounts, **book.accounts({})}, random.randbytes(32), least_fee(random))
             views.append((book.index, list(offers.values()), facts))
     for view in views:  # also those from before later changes
         agree(*view, random)
@@ -148,7 +152,7 @@ def with_prices(paper: Offer, prices: Prices) -> Offer:
 def test_the_least_deposit(seed: int, count: int) -> None:
     random = Random(seed)
     offers = [an_offer_of(random) for _ in range(count)]
-    facts = Facts(NOW, MARKET, some_accounts(random), random.randbytes(32))
+    facts = Facts(NOW, MARKET, some_accounts(random), random.randbytes(32), least_fee(random))
     view = View(Index.of(offers, facts), (), facts)
     for _ in range(4):
         bid = a_bid_of(random)

@@ -102,7 +102,8 @@ def books(draw: st.DrawFn) -> tuple[list[StandingBid], list[StandingOffer], Fact
         for address in PROVIDERS + CONSUMERS
     }
     seed = draw(st.binary(min_size=32, max_size=32))
-    return list(bids.values()), list(offers.values()), Facts(NOW, MARKET, accounts, seed)
+    min_fee = draw(st.sampled_from((0, 0, 1, 40)))
+    return list(bids.values()), list(offers.values()), Facts(NOW, MARKET, accounts, seed, min_fee)
 
 
 @given(books())

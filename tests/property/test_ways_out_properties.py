@@ -97,7 +97,8 @@ def test_allowed_is_what_apply_accepts(state: State, data: st.DataObject) -> Non
 @given(state=states(), data=st.data())
 def test_the_windows_are_the_edges_of_what_is_possible(state: State, data: st.DataObject) -> None:
     changes_of = harmless(state)
-    for name, until in (("claim", claim_until), ("release", claim_until), ("dispute", dispute_until), ("resolve", resolve_until)):
+    untils = {"claim": claim_until, "release": claim_until, "dispute": dispute_until, "resolve": resolve_until}
+    for name, until in untils.items():
         now, end = data.draw(moments(state, NOW)), until(state)
         assert possible(state, changes_of[name], now) == (end is not None and now < end)
     for name, since in (("reclaim", reclaim_from), ("finalize", finalize_from)):
@@ -144,7 +145,7 @@ def test_states_only_go_forward(papers: tuple[Bid, Offer, int], data: st.DataObj
 @THOROUGH
 @given(state=states().filter(lambda state: state.is_open), data=st.data())
 def test_a_provider_alone_ends_it_with_its_due(state: State, data: st.DataObject) -> None:
-    """It claims, waits and finalizes; where it came too late to claim it gives the lease back. Nobody else acts."""
+    """It claims, waits and finalizes; where it came too late for that it reclaims and loses its bond. Nobody else."""
     now = data.draw(moments(state, max(NOW, state.progress.clock)))
     due = state.progress.claimed
     until = claim_until(state)
@@ -152,8 +153,8 @@ def test_a_provider_alone_ends_it_with_its_due(state: State, data: st.DataObject
         due = most_claimable(state, now)
         state, _ = apply(state, Claim(due, Kind.DONE), now)
     elif until is not None:
-        closed, split = apply(state, Release(), now)
-        assert (closed.progress.paid, split.to_provider) == (state.progress.paid, 0)
+        closed, split = apply(state, Reclaim(), now)
+        assert (closed.progress.paid, split.to_provider, split.bond_back) == (state.progress.paid, 0, 0)
         return
     silent = state.progress.phase is Phase.DISPUTED
     start = finalize_from(state)

@@ -97,8 +97,8 @@ def cancel_any(world: World, random: Random) -> None:
 APT = {
     Phase.RUNNING: ("settle", "settle", "stop", "claim", "claim", "release", "reclaim"),
     Phase.STOPPED: ("settle", "claim", "claim", "claim", "release", "reclaim"),
-    Phase.CLAIMED: ("settle", "dispute", "dispute", "dispute", "finalize"),
-    Phase.DISPUTED: ("settle", "resolve", "resolve", "resolve", "finalize"),
+    Phase.CLAIMED: ("settle", *(["dispute"] * 6), "finalize"),
+    Phase.DISPUTED: ("settle", *(["resolve"] * 8), "finalize"),
 }
 EVERY = sorted({name for names in APT.values() for name in names})
 
