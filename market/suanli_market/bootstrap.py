@@ -80,7 +80,7 @@ def _wire(
     hub = Hub()
     store.on_commit = hub.wake
     keeper = Keeper(Accounts(escrow), signer.address)
-    _load_book(store, keeper)
+    load_book(store, keeper)
     terms = MarketTerms(signer.address, escrow.domain, settings.fee_bps, settings.min_fee, settings.min_window)
     indexer = Indexer(
         store,
@@ -96,7 +96,7 @@ def _wire(
     chain_writer = ChainWriter(store, keeper, chain, escrow, signer, on_mined=indexer.wake, catch_up=indexer.catch_up)
 
     def start_anew() -> None:
-        _load_book(store, keeper)
+        load_book(store, keeper)
         chain_writer.start_anew()
 
     indexer.begin()
@@ -185,18 +185,22 @@ def _info(settings: Settings, chain: Chain, escrow: Escrow, signer: Signer) -> w
     )
 
 
-def _load_book(store: Store, keeper: Keeper) -> None:
-    """The book as the tables have it: open offers, waiting and matched bids, pending matches, chain cursor."""
-    with store.read() as session:
+def load_book(store: Store, keeper: Keeper) -> None:
+    """The book as the tables have it: open offers, waiting and matched bids, pending matches, chain cursor.
+
+    Nothing is written meanwhile: what is committed before is in it, what comes after enters it.
+    """
+    with store.write() as session:
         tip = tip_of(session)
         offers = [standing_offer(row) for row in session.exec(select(OfferRow).where(OfferRow.state == "open"))]
         rows = session.exec(select(BidRow).where((BidRow.state == "queued") | (BidRow.state == "matched")))
         bids = {bid.id: bid for bid in map(standing_bid, rows)}
-        pending = session.exec(select(MatchRow).where(MatchRow.state == "pending")).all()
+        found = session.exec(select(MatchRow).where(MatchRow.state == "pending")).all()
+        pending = [match for match in found if wire.from_hex(match.bid) in bids]
         matched = {match.offer: standing_offer(session.get_one(OfferRow, match.offer)) for match in pending}
-    proposals = [_proposal(bids[wire.from_hex(match.bid)], matched[match.offer]) for match in pending]
-    changes: list[Change] = [*map(Entered, offers), *map(Entered, bids.values())]
-    keeper.replace([*changes, *map(Proposed, proposals)], last_seq=tip.seq)
+        proposals = [_proposal(bids[wire.from_hex(match.bid)], matched[match.offer]) for match in pending]
+        changes: list[Change] = [*map(Entered, offers), *map(Entered, bids.values())]
+        keeper.replace([*changes, *map(Proposed, proposals)], last_seq=tip.seq)
 
 
 def _proposal(bid: StandingBid, offer: StandingOffer) -> Proposal:

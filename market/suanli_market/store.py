@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FILE = "market.sqlite"
 BUSY_TIMEOUT_MS = 10_000
 TOPICS = "topics"  # in a session's info: what its commit tells `on_commit`
+FOLLOWERS = "followers"  # in a session's info: see `follow`
 
 
 def _nobody(_: set[str]) -> None:
@@ -108,6 +109,8 @@ class Store:
                 yield session
                 session.commit()
                 topics = session.info.pop(TOPICS, None)
+                for follower in session.info.pop(FOLLOWERS, ()):
+                    follower()
             except OperationalError as error:
                 session.rollback()
                 raise StorageError(f"the database refused: {error.orig}", hint="free some disk space") from error
@@ -124,6 +127,11 @@ class Store:
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
+
+
+def follow(session: Session, change: Callable[[], None]) -> None:
+    """Makes a change of memory together with the session's commit: no other write, nor who reads it, comes between."""
+    session.info.setdefault(FOLLOWERS, []).append(change)
 
 
 def known_revisions() -> frozenset[str]:

@@ -27,7 +27,7 @@ from suanli_market.clearing.conditions import StandingBid, StandingOffer
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.clearing.shortfall import least_deposit
 from suanli_market.events import now_ms
-from suanli_market.store import Store
+from suanli_market.store import Store, follow
 from suanli_market.tables import BidRow
 from suanli_protocol import faults, wire
 from suanli_protocol.buckets import Buckets
@@ -140,10 +140,7 @@ class Admission:
 
     def _process(self, jobs: list[_Job]) -> None:
         try:
-            changes, self._tip = self._admit(jobs)
-            faults.reach("market.admission.committed")
-            self._keeper.apply(changes, last_seq=self._tip.seq)
-            faults.reach("market.admission.applied")
+            self._tip = self._admit(jobs)
         except Exception as error:
             if not isinstance(error, SuanliError):
                 log.exception("a group of %d submissions failed", len(jobs))
@@ -152,7 +149,7 @@ class Admission:
             self._tip = None  # whether the group is on the disk is read again
         _resolve(jobs)
 
-    def _admit(self, jobs: list[_Job]) -> tuple[list[Change], Tip]:
+    def _admit(self, jobs: list[_Job]) -> Tip:
         """One group: judged outside the transaction, numbered and written inside it."""
         past = self._past(jobs)
         self._judge([job for job in jobs if past.admitted(job.submission) is None])
@@ -162,7 +159,15 @@ class Admission:
             for job in jobs:
                 self._settle_outcome(session, job, past, fresh)
             lines = [waiting[0].line for waiting in fresh.values()]
-            return self._write(session, tip, [line for line in lines if line is not None], list(fresh.values()))
+            changes, tip = self._write(session, tip, [line for line in lines if line is not None], [*fresh.values()])
+            follow(session, lambda: self._apply(changes, tip))
+        return tip
+
+    def _apply(self, changes: list[Change], tip: Tip) -> None:
+        """The book follows its tables before anything else is written: who loads it anew misses nothing."""
+        faults.reach("market.admission.committed")
+        self._keeper.apply(changes, last_seq=tip.seq)
+        faults.reach("market.admission.applied")
 
     def _past(self, jobs: Sequence[_Job]) -> intake.Past:
         with self._store.read() as session:

@@ -18,13 +18,13 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from suanli_market.admission.log import head_at
-from suanli_market.clearing.book import Left, Proposed, Returned, View
+from suanli_market.clearing.book import Left, Proposed, View
 from suanli_market.clearing.conditions import StandingBid
 from suanli_market.clearing.explain import Allowance, explain, explained
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.clearing.matching import Clearing, Policy, Proposal
 from suanli_market.events import note, now_ms
-from suanli_market.store import Store
+from suanli_market.store import Store, follow
 from suanli_market.tables import BidRow, MatchRow, OfferRow, RoundRow
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import sha256
@@ -37,6 +37,7 @@ ENGINE = "suanli-market"
 TICK_S = 1.0  # how often expiry is looked at when nothing happens
 REST = 4  # times as long as a look took, until the next one while bids compete
 REASONS_MAX = 20
+WAITING = ("queued", "matched")
 
 log = logging.getLogger(__name__)
 
@@ -149,23 +150,14 @@ class Rounds:
         return clearing
 
     def _commit(self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None) -> None:
-        """Writes the round; pending matches enter the book first, so that the chain's answer finds them there."""
-        self._keeper.apply([Proposed(proposal) for proposal in clearing.proposals])
-        try:
-            put_off = self._write(view, clearing, bids, last)
-        except Exception:
-            self._take_back(clearing)
-            raise
+        """Writes the round; pending matches enter the book with its commit, so that the chain's answer finds them."""
+        put_off = self._write(view, clearing, bids, last)
         if put_off is None:
-            self._take_back(clearing)
             return
         faults.reach("market.round.committed")
         self._judged.update(put_off.symmetric_difference(clearing.unmatched))
         if clearing.proposals:
             self._on_match()
-
-    def _take_back(self, clearing: Clearing) -> None:
-        self._keeper.apply([Returned(proposal.bid.id) for proposal in clearing.proposals])
 
     def _write(
         self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None
@@ -175,6 +167,7 @@ class Rounds:
             matched = [wire.to_hex(proposal.bid.id) for proposal in clearing.proposals]
             queued = session.exec(select(BidRow.id).where(col(BidRow.id).in_(matched), BidRow.state == "queued")).all()
             if len(queued) != len(matched):
+                self._forget_left(session, matched)
                 return None
             unjudged = self._unjudged(session, clearing.unmatched)
             rows = [row for row in unjudged if self._may_explain(view)]
@@ -186,7 +179,14 @@ class Rounds:
             self._add_matches(session, clearing.proposals, number)
             for row in rows:
                 self._explain_unmatched(session, view, row, bids[wire.from_hex(row.id)])
+            follow(session, lambda: self._keeper.apply([Proposed(proposal) for proposal in clearing.proposals]))
             return put_off
+
+    def _forget_left(self, session: Session, bids: Sequence[str]) -> None:
+        """Has the book without the bids that left by their rows, or it would propose them again and again."""
+        waiting = select(BidRow.id).where(col(BidRow.id).in_(bids), col(BidRow.state).in_(WAITING))
+        left = set(bids).difference(session.exec(waiting).all())
+        self._keeper.apply([Left(wire.from_hex(id_)) for id_ in left])
 
     def _may_explain(self, view: View) -> bool:
         return self._allowance.take(explained(view.offers), time.monotonic())
