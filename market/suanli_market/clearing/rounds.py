@@ -124,6 +124,8 @@ class Rounds:
         view = self._keeper.view()
         if not view.waiting:
             return
+        if self._is_in_vain(view):
+            return
         with self._store.read() as session:
             last = _last_round(session)
             seed = keccak256(_hash_of(last) + head_at(session, view.last_seq))
@@ -133,6 +135,16 @@ class Rounds:
         if not clearing.proposals and self._judged.issuperset(clearing.unmatched):
             return
         self._commit(view, clearing, {bid.id: bid for bid in view.waiting}, last)
+
+    def _is_in_vain(self, view: View) -> bool:
+        """Whether no seed could make this clearing say anything new: nothing serves any bid, and all were told why."""
+        if not self._judged.issuperset(bid.id for bid in view.waiting):
+            return False
+        found = self._policy.clear(view.waiting, view.offers, view.facts)
+        if found.proposals:
+            return False
+        self._due(found)
+        return True
 
     def _due(self, clearing: Clearing) -> Clearing:
         """What is to be written now: bids without competition, and all once the round's time is over."""

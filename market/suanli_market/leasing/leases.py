@@ -146,10 +146,10 @@ def report_phase(session: Session, lease: str, party: str, report: wire.Report) 
 
 
 def advance_phase(session: Session, row: LeaseRow, report: wire.Report) -> None:
-    """Takes a phase that is further on, and tells both parties; any other changes nothing."""
+    """Takes a phase that is further on, and tells the consumer; any other changes nothing."""
     if _RANK[Phase(report.phase)] <= _RANK[Phase(row.phase)] or row.state not in OPEN_STATES:
         return
     row.phase, row.reason = report.phase, report.reason[:64]
     session.add(row)
     data = {"phase": row.phase, "reason": row.reason, "detail": report.detail}
-    note(session, [row.consumer, row.provider], "lease.phase", lease=row.id, bid=row.bid, data=data)
+    note(session, [row.consumer], "lease.phase", lease=row.id, bid=row.bid, data=data)

@@ -38,14 +38,13 @@ class Receipts:
         """
         receipt = wire.paper_from_json(Receipt, body.receipt)
         evidence = Evidence.parse(body.evidence)
-        with self._store.read() as session:
+        with self._store.write() as session:
             row, role = lease_of(session, lease, party)
             require(role, "provider")
             doubt = self._doubt_of_receipt(row, receipt, body.signature, evidence)
-        if doubt is not None:
-            return _refused(receipt, doubt, party)
-        with self._store.write() as session:
-            _keep(session, lease, party, body, evidence)
+            if doubt is not None:
+                return _refused(receipt, doubt, party)
+            _keep(session, row, body, evidence)
             faults.reach("market.receipt.kept")
         faults.reach("market.receipt.committed")
         return None
@@ -53,15 +52,14 @@ class Receipts:
     def countersign(self, lease: str, party: str, body: wire.Countersignature) -> RefusedReceipt | None:
         """Queues the receipt for settlement if the consumer signed exactly the provider's; else the refusal."""
         receipt = wire.paper_from_json(Receipt, body.receipt)
-        with self._store.read() as session:
+        with self._store.write() as session:
             row, role = lease_of(session, lease, party)
             require(role, "consumer")
             held = _held(session, lease)
             doubt = self._doubt_of_countersignature(row, held, receipt, body)
-        if doubt is not None:
-            return _refused(receipt, doubt, party)
-        with self._store.write() as session:
-            _queue(session, lease, party, body)
+            if doubt is not None:
+                return _refused(receipt, doubt, party)
+            _queue(session, row, held, body)
             faults.reach("market.countersignature.kept")
         faults.reach("market.countersignature.committed")
         return None
@@ -109,8 +107,8 @@ def _held(session: Session, lease: str) -> ReceiptRow:
     return held
 
 
-def _keep(session: Session, lease: str, party: str, body: wire.SignedReceipt, told: Evidence) -> None:
-    row, _ = lease_of(session, lease, party)
+def _keep(session: Session, row: LeaseRow, body: wire.SignedReceipt, told: Evidence) -> None:
+    lease = row.id
     _require_open(row)
     receipt, evidence = json.dumps(body.receipt), json.dumps(body.evidence)
     held = session.get(ReceiptRow, lease)
@@ -129,16 +127,14 @@ def _keep(session: Session, lease: str, party: str, body: wire.SignedReceipt, to
     note(session, [row.consumer], "lease.receipt", lease=lease, bid=row.bid, data={"receipt": body.receipt})
 
 
-def _queue(session: Session, lease: str, party: str, body: wire.Countersignature) -> None:
-    row, _ = lease_of(session, lease, party)
-    held = _held(session, lease)
+def _queue(session: Session, row: LeaseRow, held: ReceiptRow, body: wire.Countersignature) -> None:
     if held.countersignature is not None:
         return
     _require_open(row)
     held.countersignature, held.state = body.signature, "queued"
     session.add(held)
     data = {"receipt": body.receipt, "signature": body.signature}
-    note(session, [row.provider], "lease.countersigned", lease=lease, bid=row.bid, data=data)
+    note(session, [row.provider], "lease.countersigned", lease=row.id, bid=row.bid, data=data)
 
 
 def _require_open(row: LeaseRow) -> None:
