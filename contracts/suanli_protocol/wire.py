@@ -205,7 +205,7 @@ class MarketInfo(Body):
     symbol: str
     decimals: int
     fee_bps: int
-    min_fee: Amount  # base units; a bid whose budget cannot bring this fee is refused
+    min_fee: Amount  # base units; no lease is opened whose fee is less
     min_window: int  # seconds
     confirmations: int
     round_ms: int

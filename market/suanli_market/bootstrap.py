@@ -79,9 +79,9 @@ def _wire(
 ) -> Services:
     hub = Hub()
     store.on_commit = hub.wake
-    keeper = Keeper(Accounts(escrow), signer.address)
+    keeper = Keeper(Accounts(escrow), signer.address, min_fee=int(info.min_fee))
     load_book(store, keeper)
-    terms = MarketTerms(signer.address, escrow.domain, settings.fee_bps, settings.min_fee, settings.min_window)
+    terms = MarketTerms(signer.address, escrow.domain, info.fee_bps, int(info.min_fee), info.min_window)
     indexer = Indexer(
         store,
         keeper,
@@ -175,8 +175,8 @@ def _info(settings: Settings, chain: Chain, escrow: Escrow, signer: Signer) -> w
         symbol=escrow.token.symbol,
         decimals=escrow.token.decimals,
         fee_bps=settings.fee_bps,
-        min_fee=str(settings.min_fee),
-        min_window=settings.min_window,
+        min_fee=str(settings.min_fee_on(chain.chain_id())),
+        min_window=settings.min_window_on(chain.chain_id()),
         confirmations=settings.confirmations_on(chain.chain_id()),
         round_ms=settings.round_ms,
         blob_bytes_max=BLOB_BYTES_MAX,

@@ -65,8 +65,12 @@ def main() -> None:
 @click.option("--port", default=8402, show_default=True, type=click.IntRange(0, 65_535), help="0: any free one.")
 @click.option("--name", default="market", show_default=True, help="What people call this market.")
 @click.option("--fee-bps", default=50, show_default=True, type=click.IntRange(0, 10_000), help="Fee in 1/10000.")
-@click.option("--min-fee", default=0, show_default=True, type=click.IntRange(0), help="Least fee in base units.")
-@click.option("--min-window", default=10, show_default=True, type=click.IntRange(0), help="Least window in seconds.")
+@click.option(
+    "--min-fee", type=click.IntRange(0), help="Least fee of a lease in base units. 0 on a devnet; elsewhere needed."
+)
+@click.option(
+    "--min-window", type=click.IntRange(0), help="Least window in seconds. Default: 10 on a devnet, else 600."
+)
 @click.option("--round-ms", default=500, show_default=True, type=click.IntRange(0, 60_000), help="Contested rounds.")
 @click.option("--confirmations", type=click.IntRange(-1), help="-1: finalized. Default: 0 on a devnet, else -1.")
 @click.option("--start-block", default=0, show_default=True, type=click.IntRange(0), help="Where the escrow began.")

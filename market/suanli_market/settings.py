@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from suanli_protocol.errors import ConfigurationError
+
 DEVNET_CHAIN_IDS = (31337, 1337)
+WINDOW_DEVNET_S, WINDOW_S = 10, 600  # least windows; a claim needs some blocks, and its answer as well
 FINALIZED = -1  # confirmations: only the chain's `finalized` block counts
 
 
@@ -22,8 +25,8 @@ class Settings:
     port: int = 8402
     name: str = "market"
     fee_bps: int = 50
-    min_fee: int = 0
-    min_window: int = 10
+    min_fee: int | None = None  # None: 0 on a devnet; elsewhere it must be said
+    min_window: int | None = None  # None: by the chain, see `min_window_on`
     round_ms: int = 500
     confirmations: int | None = None  # None: 0 on a devnet, else FINALIZED
     start_block: int = 0
@@ -38,3 +41,25 @@ class Settings:
         if self.confirmations is not None:
             return self.confirmations
         return 0 if chain_id in DEVNET_CHAIN_IDS else FINALIZED
+
+    def min_fee_on(self, chain_id: int) -> int:
+        """The least fee of a lease in base units; ConfigurationError if it makes no sense, or is not said off a devnet.
+
+        A lease costs the market gas whatever its price: what that is worth depends on chain and token.
+        """
+        if self.min_fee is None and chain_id not in DEVNET_CHAIN_IDS:
+            raise ConfigurationError(
+                f"the least fee of a lease is not set, and chain {chain_id} is no devnet: the market pays gas for each",
+                hint="--min-fee BASE_UNITS, worth the gas of an open and a settle; 0 if you want to pay it yourself",
+            )
+        if self.min_fee and not self.fee_bps:
+            raise ConfigurationError(
+                f"no lease brings the least fee of {self.min_fee} base units: the fee's rate is 0", hint="--fee-bps"
+            )
+        return self.min_fee or 0
+
+    def min_window_on(self, chain_id: int) -> int:
+        """The least window of a paper in seconds: with blocks of some seconds a short one leaves no time to answer."""
+        if self.min_window is not None:
+            return self.min_window
+        return WINDOW_DEVNET_S if chain_id in DEVNET_CHAIN_IDS else WINDOW_S

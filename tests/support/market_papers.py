@@ -24,10 +24,10 @@ def a_standing_bid(*, wish: Wish | None = None, seq: int = 2, **fields: Any) -> 
     return StandingBid.of(struct_hash(bid), seq, bid, wish or Wish())
 
 
-def some_facts(*, now: int = NOW, seed: bytes = bytes(32), **accounts: Account) -> Facts:
+def some_facts(*, now: int = NOW, seed: bytes = bytes(32), min_fee: int = 0, **accounts: Account) -> Facts:
     """Facts in which the builders' consumer and provider have money; `consumer` and `provider` replace theirs."""
     known = {
         consumer().address: accounts.get("consumer", Account(free=100 * CREDIT)),
         provider().address: accounts.get("provider", Account(free=100 * CREDIT)),
     }
-    return Facts(now, market().address, known, seed)
+    return Facts(now, market().address, known, seed, min_fee)

@@ -59,6 +59,7 @@ def test_terms_are_the_escrows() -> None:
         ({"window": 3601}, {}, {}, Condition.WINDOW),
         ({"max_rate": ASK - 1}, {}, {}, Condition.RATE),
         ({"budget": ASK + 174}, {}, {}, Condition.BUDGET),  # fee: floor(35100 × 50 / 10000) = 175
+        ({}, {}, {"min_fee": 176}, Condition.FEE),
         ({}, {}, {"provider": Account(CREDIT, 0, Lanes(cpu_milli=3001))}, Condition.BUSY),
         ({}, {}, {"provider": Account(CREDIT, 0, Lanes(memory_mib=7169))}, Condition.BUSY),
         ({}, {}, {"consumer": Account(free=ASK + 175 + 3510 - 1)}, Condition.CONSUMER_FUNDS),
@@ -75,6 +76,7 @@ def test_each_condition_alone(
 @pytest.mark.parametrize(
     ("bid", "offer", "facts"),
     [
+        ({}, {}, {"min_fee": 175}),
         ({}, {"valid_until": NOW + 1}, {}),
         ({}, {"market": market().address}, {}),
         ({"wish": Wish(regions=("CN",))}, {}, {}),

@@ -49,5 +49,7 @@ def test_hints_name_what_would_help() -> None:
     assert why(a_standing_bid(budget=10), [a_standing_offer()])["budget"].hint == "raise the budget to 0.035275 DEVC"
     assert "CN-GD" in why(a_standing_bid(wish=Wish(regions=("FR",))), [a_standing_offer()])["region"].hint
     assert "sandbox a" in why(a_standing_bid(needs=1), [a_standing_offer()])["traits"].hint
+    hint = why(a_standing_bid(), [a_standing_offer()], some_facts(min_fee=10_000))["fee"].hint
+    assert hint == "ask for more, or for longer: a lease brings that fee from a price of 2.00 DEVC on"
     foreign = a_standing_offer(market=a_signer(8).address)
     assert why(a_standing_bid(), [foreign])["market"].detail == "are for another market"

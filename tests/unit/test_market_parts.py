@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,27 @@ def test_only_a_devnet_needs_no_confirmations() -> None:
     settings = Settings("", "", Path(), Path(), Path())
     assert settings.confirmations_on(31337) == 0
     assert settings.confirmations_on(1) == FINALIZED
+
+
+def test_the_least_fee_has_to_be_said_off_a_devnet() -> None:
+    settings = Settings("", "", Path(), Path(), Path())
+    assert settings.min_fee_on(31337) == 0
+    with pytest.raises(ConfigurationError, match="chain 1 is no devnet") as error:
+        settings.min_fee_on(1)
+    assert "--min-fee" in (error.value.hint or "")
+    assert replace(settings, min_fee=0).min_fee_on(1) == 0
+    assert replace(settings, min_fee=900).min_fee_on(1) == 900
+
+
+def test_a_least_fee_at_no_rate_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="rate is 0"):
+        Settings("", "", Path(), Path(), Path(), fee_bps=0, min_fee=1).min_fee_on(31337)
+
+
+def test_the_least_window_follows_the_chain() -> None:
+    settings = Settings("", "", Path(), Path(), Path())
+    assert (settings.min_window_on(31337), settings.min_window_on(1)) == (10, 600)
+    assert replace(settings, min_window=60).min_window_on(1) == 60
 
 
 def test_events_are_each_partys_own_and_ring_after_the_commit(tmp_path: Path) -> None:

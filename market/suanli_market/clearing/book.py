@@ -57,12 +57,16 @@ Change = Entered | Left | Proposed | Opened | Returned
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The book at one moment: what is open, what waits, the facts to judge by, the line of the log it stands at."""
+    """The book at one moment: what is open, what waits, the facts to judge by, the line of the log and the block of
+    the chain that it stands at.
+    """
 
     offers: Index
     waiting: tuple[StandingBid, ...]
     facts: Facts
     last_seq: int = 0
+    block: int = 0
+    block_hash: bytes = bytes(32)
 
     def seeded(self, seed: bytes) -> View:
         """The same with a round's seed."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from suanli_protocol.capacity import Lanes, Prices
 from suanli_protocol.lease import Account, bond_down, deposit_of, fee_down, lease_seconds, price_up
 from suanli_protocol.messages import ZERO_ADDRESS, Bid, Offer
+from suanli_protocol.units import BPS, ceil_div
 
 
 class Condition(StrEnum):
@@ -36,6 +37,7 @@ class Condition(StrEnum):
     WINDOW = "window"
     RATE = "rate"
     BUDGET = "budget"
+    FEE = "fee"  # too small for the market: a lease costs it gas
     BUSY = "busy"  # large enough, but in use
     CONSUMER_FUNDS = "consumer_funds"
     PROVIDER_FUNDS = "provider_funds"
@@ -117,7 +119,8 @@ class StandingBid:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known at one moment: block time or later in seconds, the market, the accounts, the round's seed.
+    """What is known at one moment: block time or later in seconds, the market, the accounts, the round's seed, and the
+    least fee for which the market opens a lease.
 
     Accounts are chain facts at a stated block less what is proposed but not yet on chain.
     """
@@ -126,6 +129,7 @@ class Facts:
     market: str
     accounts: Mapping[str, Account]
     seed: bytes = bytes(32)
+    min_fee: int = 0  # base units
 
     def account(self, address: str) -> Account:
         """The account; an unknown one is empty."""
@@ -153,13 +157,20 @@ def terms_of(bid: StandingBid, offer: StandingOffer) -> Terms:
     return Terms(rate, seconds, price, fee, deposit_of(price, bid.bid.fee_bps), bond_down(price, offer.offer.bond_bps))
 
 
+def least_price(min_fee: int, fee_bps: int) -> int:
+    """The least price (base units) that brings a fee of `min_fee`; 2^96, which no lease costs, if none does."""
+    if min_fee == 0:
+        return 0
+    return ceil_div(min_fee * BPS, fee_bps) if fee_bps else 2**96
+
+
 def failures(bid: StandingBid, offer: StandingOffer, terms: Terms, facts: Facts) -> Iterator[Condition]:
     """The conditions that fail, in their order; nothing if the offer would do."""
     yield from _paper_failures(bid, offer, facts)
     yield from _place_failures(bid.wish, offer.place)
     yield from _trait_failures(bid.bid, offer.offer)
     yield from _size_failures(bid.need, offer.capacity)
-    yield from _limit_failures(bid.bid, offer.offer, terms, bid.budget)
+    yield from _limit_failures(bid, offer.offer, terms, facts.min_fee)
     yield from _supply_failures(bid, offer, terms, facts)
 
 
@@ -210,15 +221,17 @@ def _size_failures(need: Lanes, capacity: Lanes) -> Iterator[Condition]:
             yield condition
 
 
-def _limit_failures(bid: Bid, offer: Offer, terms: Terms, budget: int) -> Iterator[Condition]:
+def _limit_failures(bid: StandingBid, offer: Offer, terms: Terms, min_fee: int) -> Iterator[Condition]:
     if terms.seconds == 0 or terms.seconds < offer.min_seconds:
         yield Condition.SECONDS
-    if bid.window > offer.max_window:
+    if bid.bid.window > offer.max_window:
         yield Condition.WINDOW
-    if terms.rate > bid.max_rate:
+    if terms.rate > bid.bid.max_rate:
         yield Condition.RATE
-    if terms.price + terms.fee > budget:
+    if terms.price + terms.fee > bid.budget:
         yield Condition.BUDGET
+    if terms.fee < min_fee:
+        yield Condition.FEE
 
 
 def _supply_failures(bid: StandingBid, offer: StandingOffer, terms: Terms, facts: Facts) -> Iterator[Condition]:

@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Collection
 from itertools import islice
 
-from suanli_market.clearing.conditions import Condition, Facts, StandingBid, StandingOffer, Terms, failures, terms_of
+from suanli_market.clearing.conditions import (
+    Condition,
+    Facts,
+    StandingBid,
+    StandingOffer,
+    Terms,
+    failures,
+    least_price,
+    terms_of,
+)
 from suanli_protocol.traits import names
 from suanli_protocol.units import ceil_div, format_cores, format_duration, format_mib, format_money
 from suanli_protocol.wire import Rejection
@@ -31,6 +40,7 @@ _DETAILS = {
     Condition.WINDOW: "accept only a shorter window",
     Condition.RATE: "are above your price",
     Condition.BUDGET: "cost more than your budget",
+    Condition.FEE: "cost so little that the fee is under this market's least",
     Condition.BUSY: "are in use",
     Condition.CONSUMER_FUNDS: "need more free money than your account has",
     Condition.PROVIDER_FUNDS: "have too little money for the bond",
@@ -86,14 +96,19 @@ def explain(
             condition=str(condition),
             detail=_DETAILS[condition],
             offers=count,
-            hint=_hint(condition, bid, nearest[condition], decimals, symbol),
+            hint=_hint(condition, bid, nearest[condition], facts.min_fee, decimals, symbol),
         )
         for condition, count in counts.most_common()
     ]
 
 
 def _hint(
-    condition: Condition, bid: StandingBid, found: list[tuple[int, StandingOffer, Terms]], decimals: int, symbol: str
+    condition: Condition,
+    bid: StandingBid,
+    found: list[tuple[int, StandingOffer, Terms]],
+    min_fee: int,
+    decimals: int,
+    symbol: str,
 ) -> str:
     """What would admit the nearest of these offers: the fewest failing conditions, then the smallest change."""
     fewest = min(failed for failed, _, _ in found)
@@ -107,6 +122,9 @@ def _hint(
             return f"raise max_price to {money(min(terms.rate for _, terms in near))} per hour"
         case Condition.BUDGET:
             return f"raise the budget to {money(min(terms.price + terms.fee for _, terms in near))}"
+        case Condition.FEE:
+            least = money(least_price(min_fee, bid.bid.fee_bps))
+            return f"ask for more, or for longer: a lease brings that fee from a price of {least} on"
         case Condition.CONSUMER_FUNDS:
             return f"deposit until {money(min(terms.deposit for _, terms in near))} are free"
         case Condition.CPU:

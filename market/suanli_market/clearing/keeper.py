@@ -17,11 +17,11 @@ from suanli_protocol.lease import Account
 class Keeper:
     """One lock over the book; `changed` is set whenever a clearing could have a new outcome."""
 
-    def __init__(self, accounts: Accounts, market: str) -> None:
+    def __init__(self, accounts: Accounts, market: str, *, min_fee: int = 0) -> None:
         self.accounts = accounts
         self.changed = threading.Event()
         self.halted: SuanliError | None = None
-        self._market = market
+        self._market, self._min_fee = market, min_fee
         self._lock = threading.Lock()
         self._book = Book()
         self._chain_version = 0
@@ -91,13 +91,9 @@ class Keeper:
                 if self._book.stale:  # papers of other accounts entered meanwhile
                     continue
                 accounts = self._book.accounts({party: read[party] for party in parties})
-                facts = Facts(self.now(), self._market, accounts)
-                return View(self._book.index, self._book.waiting(), facts, self._last_seq)
-
-    def block(self) -> tuple[int, bytes]:
-        """Number and hash of the known block."""
-        with self._lock:
-            return self._block, self._block_hash
+                facts = Facts(self.now(), self._market, accounts, min_fee=self._min_fee)
+                place = self._last_seq, self._block, self._block_hash
+                return View(self._book.index, self._book.waiting(), facts, *place)
 
     def count(self, party: str) -> tuple[int, int]:
         """How many papers are open: by the party, in all."""

@@ -209,7 +209,6 @@ class Rounds:
         return session.exec(query).all()
 
     def _add_round(self, session: Session, view: View, clearing: Clearing, number: int, last: RoundRow | None) -> None:
-        block, block_hash = self._keeper.block()
         leaves = [keccak256(struct_hash(_match(proposal))) for proposal in clearing.proposals]
         message = Round(
             market=self._market,
@@ -219,8 +218,8 @@ class Rounds:
             policy=sha256(self._policy.name.encode()),
             first_seq=(last.last_seq if last else 0) + 1,
             last_seq=view.last_seq,
-            block_number=block,
-            block_hash=block_hash,
+            block_number=view.block,
+            block_hash=view.block_hash,
             pending_root=ZERO32,
             released_root=ZERO32,
             matches_root=merkle_root(leaves),

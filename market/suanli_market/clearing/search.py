@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
-from suanli_market.clearing.conditions import Facts, StandingBid, Terms, feasible, terms_of
+from suanli_market.clearing.conditions import Facts, StandingBid, Terms, feasible, least_price, terms_of
 from suanli_market.clearing.entry import SCALE, SPEND_SCALE, Entry, marks_wanted, weights
 from suanli_market.clearing.index import Index, Part
 from suanli_protocol.units import BPS, MIB_PER_GIB, MILLI, SECONDS_PER_HOUR
@@ -67,6 +67,7 @@ class _Look:
         within_budget = (bid.budget + 1) * BPS // (BPS + paper.fee_bps)
         within_account = (free + 2) * 10 * BPS // (11 * BPS + 10 * paper.fee_bps)
         self._purse = min(within_budget, within_account) * SPEND_SCALE
+        self._too_little = _spend_without(facts.min_fee, paper.fee_bps)
         self._by_price = by_price
 
     def into(
@@ -75,6 +76,7 @@ class _Look:
         """Has those of the part's children wait that could serve the bid. The heart of the search: kept flat."""
         need_cpu, need_memory, need_accelerator, need_disk = self._need
         cores, leans, riches, gibs, accelerators, disks = self._weights
+        too_little = self._too_little
         wanted, regions, seconds, now = self._wanted, self._regions, self._seconds, self._now
         for child in part.children:
             (cpu, memory, accelerator, disk, core, lean, rich, memory_gib, accelerator_price, disk_gib,
@@ -104,7 +106,14 @@ class _Look:
             if cost > self._limit or spend > self._purse or spend > bondable:
                 continue
             if isinstance(child, Entry):
+                if spend <= too_little:
+                    continue
                 key = -(-rate * length // SECONDS_PER_HOUR) * SPEND_SCALE if self._by_price else cost
                 heappush(waiting, (key, 1, child.id ^ seed, child))
             else:
                 heappush(waiting, (spend if self._by_price else cost, 0, next(order), child))
+
+
+def _spend_without(min_fee: int, fee_bps: int) -> int:
+    """The largest rate × seconds (in SPEND_SCALE) whose fee is under the market's least."""
+    return (least_price(min_fee, fee_bps) - 1) * SPEND_SCALE
