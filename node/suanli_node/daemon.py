@@ -53,7 +53,7 @@ class Daemon:
     def __post_init__(self) -> None:
         self._failure: SuanliError | None = None
         self._mode = Mode.SELLING
-        self._history = ""  # of the market's events
+        self._seen, self._history = 0, ""  # the last event that was handled, and of which history of the market's it is
         self._unfit = ""  # why nothing should be sold now
         self._cursor_due = 0.0  # monotonic
         self._compared = 0.0  # when a comparison of all leases last began that then succeeded (monotonic)
@@ -173,10 +173,10 @@ class Daemon:
     def _follow_events(self) -> None:
         """Handle events as they come, from where a former process stopped; reconnect for ever."""
         waits = pauses()
+        self._seen, self._history = self._read_cursor()
         while not self.halted.is_set():
             try:
-                after, history = self._read_cursor()
-                for event in self.market.events(after, history=history, on_start=self._begin_events):
+                for event in self.market.events(self._seen, history=self._history, on_start=self._begin_events):
                     waits = pauses()
                     if event.kind == "chain.reset":
                         self._check_genesis()
@@ -213,14 +213,15 @@ class Daemon:
 
     def _begin_events(self, after: int, history: str) -> None:
         """The numbers begin anew if the market's database is another, or was put back: what is known is read again."""
-        seen, _ = self._read_cursor()
-        if after < seen:
+        if after < self._seen:
             log.warning("the market has another history than before: its events are read from the first")
-        self._history = history
+        if history != self._history:
+            self._history, self._cursor_due = history, 0.0
         self._write_cursor(after)
 
     def _write_cursor(self, seq: int) -> None:
         """At most once in CURSOR_S; what came since is told once more to the next process."""
+        self._seen = seq
         if time.monotonic() < self._cursor_due:
             return
         self._cursor_due = time.monotonic() + CURSOR_S

@@ -117,6 +117,9 @@ def test_a_node_begins_anew_with_another_history_and_remembers_which(
     daemon._follow_events()
     assert handled == [1, 7, 1, 2]
     assert market.asked[:3] == [(0, ""), (7, OLD), (2, NEW)]
-    assert json.loads(state.cursor.read_bytes()) == {"after": 2, "history": NEW}
+    assert json.loads(state.cursor.read_bytes()) == {"after": 0, "history": NEW}, "another history is written at once"
+    daemon._cursor_due = 0.0
+    daemon._write_cursor(2)
+    assert daemon._read_cursor() == (2, NEW)
     state.cursor.write_text(json.dumps({"after": 9, "origin": "of a former version"}))
     assert daemon._read_cursor() == (9, "")
