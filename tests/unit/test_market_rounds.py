@@ -18,6 +18,7 @@ from suanli_market.clearing.rounds import Rounds
 from suanli_market.store import Store
 from suanli_market.tables import BidRow, EventRow, MatchRow, OfferRow, RoundRow
 from suanli_protocol import wire
+from suanli_protocol.escrow import Block
 from suanli_protocol.lease import Account
 from suanli_protocol.log import merkle_root
 from suanli_protocol.messages import ZERO32, Match, Round
@@ -211,3 +212,24 @@ def test_what_is_past_its_time_leaves(desk: Desk, clock: Clock, monkeypatch: pyt
     assert json.loads(last.data)["rejections"][0]["condition"] == "rate"
     assert kinds_of(desk, provider().address) == ["offer.expired"]
     assert desk.keeper.count(consumer().address) == (0, 0)
+
+
+class Moved(CheapestFirst):
+    """A policy during which the chain goes on."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def clear(self, *arguments: Any) -> Clearing:
+        found = super().clear(*arguments)
+        self._desk.keeper.advance(Block(2, b"\x02" * 32, b"\x01" * 32, NOW, 0), set(), [])
+        return found
+
+
+def test_a_round_states_the_block_that_it_judged_by(desk: Desk, clock: Clock) -> None:
+    """An auditor replays the round on the facts of that block."""
+    desk.submit(an_offer_paper(), a_bid_paper())
+    some_rounds(desk, policy=Moved(desk)).step()
+    with desk.store.read() as session:
+        message = wire.paper_from_json(Round, json.loads(session.exec(select(RoundRow)).one().message))
+    assert (message.block_number, message.block_hash) == (1, b"\x01" * 32)

@@ -95,6 +95,11 @@ class Keeper:
                 place = self._last_seq, self._block, self._block_hash
                 return View(self._book.index, self._book.waiting(), facts, *place)
 
+    def block(self) -> tuple[int, bytes]:
+        """Number and hash of the known block."""
+        with self._lock:
+            return self._block, self._block_hash
+
     def count(self, party: str) -> tuple[int, int]:
         """How many papers are open: by the party, in all."""
         with self._lock:
