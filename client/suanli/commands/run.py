@@ -246,9 +246,9 @@ def finish(console: Console, handle: JobHandle, *, jsonl: bool = False) -> None:
 
         render.show(render.receipt(record), err=True)
     _explain(console, handle)
-    if record.number:
+    if record.lease:
         fetch = [f"suanli get {record.short}"] if record.output_files and not record.output_dir else []
-        console.next(*fetch, f"suanli audit lease {record.number}", f"suanli show {record.short}")
+        console.next(*fetch, f"suanli audit lease {record.lease_name}", f"suanli show {record.short}")
 
 
 def _explain(console: Console, handle: JobHandle) -> None:

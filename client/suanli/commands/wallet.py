@@ -189,7 +189,7 @@ def _facts(client: Client) -> dict[str, Any]:
         "decimals": token.decimals,
         "free": str(account.free),
         "counter": account.counter,
-        "locked": str(sum(int(record.plan.get("locked", 0)) for record in going)),
+        "locked": str(sum(record.locked for record in going)),
         "openLeases": len(going),
         "tokens": str(token.balance_of(address)),
         "gasWei": str(client.network.chain.balance_wei(address)),

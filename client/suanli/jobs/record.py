@@ -89,6 +89,16 @@ class Record:
         return self.evidence.get("exitCode") if self.evidence else None
 
     @property
+    def locked(self) -> int:
+        """Base units that its lease locks, or as the plan had it while there is none; 0 if neither is known."""
+        return int(self.terms.get("deposit") or self.plan.get("locked") or 0)
+
+    @property
+    def lease_name(self) -> str:
+        """Its lease as a person types it: the number, or the beginning of its id where nobody has counted."""
+        return str(self.number) if self.number else self.lease[:10]
+
+    @property
     def short(self) -> str:
         """The id as a person types it."""
         return self.id[:10]

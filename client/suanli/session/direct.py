@@ -6,15 +6,17 @@ from suanli.jobs.record import Record
 from suanli.lease_change import change_lease
 from suanli.session.agreement import Agreement
 from suanli.session.desk import Desk
+from suanli.session.lookback import newest_lease
 from suanli.session.standing import standing
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, IntegrityError
 from suanli_protocol.escrow import UNUSED, Fill, Opening, Settlement, TxReceipt
 from suanli_protocol.events import Opened, Refused
-from suanli_protocol.lease import seat_key
+from suanli_protocol.lease import Refusal, seat_key
 from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.messages import Bid, Offer, Receipt
 from suanli_protocol.reasons import Phase
+from suanli_protocol.signing import struct_hash
 
 NO_ROUND = bytes(32)  # what a market would commit to here
 
@@ -30,14 +32,16 @@ def open_lease(desk: Desk) -> None:
     ChainError names why the escrow left the lease out.
     """
     bid = wire.paper_from_json(Bid, desk.record.bid)
-    if desk.escrow.seat(seat_key(bid.seat, bid.consumer)) == UNUSED:
-        _open(desk, bid)
-    opened, number = _find(desk, wire.from_hex(desk.record.bid_hash, size=32))
-    view = desk.market.take(_taken(desk, opened, number))
+    opened = _open(desk, bid) if desk.escrow.seat(seat_key(bid.seat, bid.consumer)) == UNUSED else None
+    opened = opened or newest_lease(desk.escrow, bid, desk.record.created_at)
+    if opened is None:
+        raise IntegrityError("the seat is used, but by no lease of this bid", hint="suanli audit all")
+    view = desk.market.take(_taken(desk, opened))
     desk.save(lease=view.id, phase=Phase.LEASED.value)
 
 
-def _open(desk: Desk, bid: Bid) -> None:
+def _open(desk: Desk, bid: Bid) -> Opened | None:
+    """The event of the own transaction; None if the seat was taken meanwhile, by an earlier one of this bid."""
     signed = wire.SignedOffer.model_validate(desk.record.plan["offer"])
     offer = wire.paper_from_json(Offer, signed.offer)
     fill = Fill(offer, wire.from_hex(signed.signature, size=64), int(desk.record.plan["rate"]))
@@ -45,29 +49,21 @@ def _open(desk: Desk, bid: Bid) -> None:
     desk.tell("opening", "the lease is opened on the chain, by yourself")
     receipt = desk.escrow.open(desk.signer, NO_ROUND, [opening])
     for event in desk.escrow.events_of(receipt):
-        if isinstance(event, Refused) and event.seat == bid.seat:
+        if isinstance(event, Opened) and event.bid_hash == struct_hash(bid):
+            return event
+        if isinstance(event, Refused) and event.seat == bid.seat and event.refusal is not Refusal.SEAT_TAKEN:
             reason = event.refusal.name.lower()
             raise ChainError(
                 f"the escrow did not open the lease: {reason}", hint="take the node's newest offer", code="refused"
             )
+    return None
 
 
-def _find(desk: Desk, bid: bytes) -> tuple[Opened, int]:
-    """The event that opened the lease, and the lease's number: the ordinal of that event on this escrow."""
-    head = desk.network.chain.block("latest").number
-    number = 0
-    for event in desk.escrow.events(0, head):
-        number += isinstance(event, Opened)
-        if isinstance(event, Opened) and event.bid_hash == bid:
-            return event, number
-    raise IntegrityError("the seat is used, but by no lease of this bid", hint="suanli audit all")
-
-
-def _taken(desk: Desk, opened: Opened, number: int) -> wire.TakenLease:
+def _taken(desk: Desk, opened: Opened) -> wire.TakenLease:
     record, signed = desk.record, wire.SignedOffer.model_validate(desk.record.plan["offer"])
     return wire.TakenLease(
         id=wire.to_hex(opened.lease_id),
-        number=number,
+        number=0,
         bid=record.bid,
         bid_signature=record.signature,
         offer=signed.offer,

@@ -59,7 +59,7 @@ def _veto(desk: Desk, agreement: Agreement, opened_in: int, breach: IntegrityErr
 def note_lease(desk: Desk, agreement: Agreement) -> None:
     """Records and tells, once, what the job was leased on."""
     lease, clauses, record = agreement.lease, agreement.clauses, desk.record
-    is_first = not record.number
+    is_first = not record.terms and not record.number  # an adopted job is told of already
     phase = Phase.LEASED.value if record.phase in ("new", "queued") else record.phase
     attributes = agreement.attributes
     desk.save(
@@ -74,7 +74,7 @@ def note_lease(desk: Desk, agreement: Agreement) -> None:
     place = f" ({attributes.region})" if attributes.region else ""
     desk.tell(
         "leased",
-        f"lease {agreement.number} on {attributes.name}{place} at {desk.money(clauses.rate)}/h, "
+        f"lease {record.lease_name} on {attributes.name}{place} at {desk.money(clauses.rate)}/h, "
         f"{desk.money(lease.deposit)} locked",
         lease=record.lease,
         number=agreement.number,
@@ -86,10 +86,11 @@ def note_lease(desk: Desk, agreement: Agreement) -> None:
 
 
 def terms_of(agreement: Agreement) -> dict[str, int | str]:
-    """What a lease's runway follows from: seconds, and base units as decimal text."""
+    """What a lease's runway and bill follow from: seconds, and base units as decimal text."""
     lease, clauses = agreement.lease, agreement.clauses
     seconds = lease_seconds(agreement.bid, agreement.offer)
-    return {"openedAt": clauses.opened_at, "seconds": seconds, "rate": str(clauses.rate), "price": str(lease.price)}
+    sums = {"rate": clauses.rate, "price": lease.price, "deposit": lease.deposit}
+    return {"openedAt": clauses.opened_at, "seconds": seconds} | {name: str(sum_) for name, sum_ in sums.items()}
 
 
 def hand_over(desk: Desk, agreement: Agreement) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from suanli.jobs.record import Record
+from suanli.session.lookback import newest_lease
 from suanli.session.progress import Change, Watcher
 from suanli_protocol import wire
 from suanli_protocol.errors import ChainRevertedError, IntegrityError
-from suanli_protocol.events import Opened
 from suanli_protocol.lease import Previous, fee_down, seat_key
+from suanli_protocol.messages import Bid
 from suanli_protocol.pinning import check_escrow_code
 from suanli_protocol.reasons import Phase, Reason
 
@@ -93,12 +94,10 @@ def _stop(client: Client, record: Record, watcher: Watcher) -> Record:
     """Stops the newest lease of the bid; it is followed to its end once the market is back."""
     from suanli.lease_actions import act, find, on_terms
 
-    escrow, bid = client.network.escrow, wire.from_hex(record.bid_hash, size=32)
-    head = client.network.chain.block("latest").number
-    opened = [event for event in escrow.events(0, head) if isinstance(event, Opened) and event.bid_hash == bid]
-    if not opened:
+    opened = newest_lease(client.network.escrow, wire.paper_from_json(Bid, record.bid), record.created_at)
+    if opened is None:
         raise IntegrityError("the seat is used, but by no lease of this bid", hint="suanli audit all")
-    found = find(client, wire.to_hex(opened[-1].lease_id))
+    found = find(client, wire.to_hex(opened.lease_id))
     if found.history.closed_by is not None:
         return _close_again(client, record, found, watcher)
     record.lease, record.phase = wire.to_hex(found.id), Phase.LEASED.value

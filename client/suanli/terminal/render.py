@@ -406,7 +406,10 @@ def job(record: Record) -> RenderableType:
     rows.append(("needs", needs(Lanes.unpack(int(bid["need"])), bid["maxSeconds"])))
     rows.append(("limits", f"{amount(record, bid['maxRate'])}/h, {amount(record, bid['budget'])} in total"))
     if record.lease:
-        rows += [("lease", f"{record.number}  {record.lease}"), ("provider", _provider(record))]
+        rows += [
+            ("lease", f"{record.number}  {record.lease}" if record.number else record.lease),
+            ("provider", _provider(record)),
+        ]
     if record.evidence:
         rows.append(("used", _used(record.evidence)))
     for file in record.output_files:
@@ -445,7 +448,7 @@ def receipt(record: Record) -> RenderableType:
         )
     if record.unchecked:
         rows.append(("unchecked", "; ".join(record.unchecked)))
-    return titled(f"Receipt of lease {record.number}", pairs(rows), money_rows(bill(record)))
+    return titled(f"Receipt of lease {record.lease_name}", pairs(rows), money_rows(bill(record)))
 
 
 def _used(evidence: dict[str, Any]) -> str:
@@ -462,7 +465,7 @@ def bill(record: Record) -> list[tuple[str, str, str]]:
     is_paid = record.phase == "settled" and bool(record.paid)
     paid = int(record.paid) if is_paid else signed
     fee = int(record.fee) if is_paid else fee_down(signed, record.bid["feeBps"])
-    locked = int(record.plan.get("locked", 0))
+    locked = record.locked
     rows = [
         ("price", amount(record, paid), "to the provider" if is_paid else "signed by both, not settled yet"),
         ("market fee", amount(record, fee), ""),
