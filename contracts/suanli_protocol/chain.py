@@ -11,7 +11,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
@@ -133,13 +133,15 @@ class Chain:
         request = {"to": to, "data": "0x" + data.hex()} | ({"from": sender} if sender else {})
         return self._read("eth_call", [request, _block_id(block)], read_data)
 
-    def logs(self, address: str, first: int, last: int, *, about: bytes | None = None) -> list[Log]:
-        """The events of a contract in blocks first..last, in order; with `about`, those whose first index it is."""
-        topics = {"topics": [None, "0x" + about.hex()]} if about is not None else {}
+    def logs(self, address: str, first: int, last: int, *, topics: Sequence[bytes | None] = ()) -> list[Log]:
+        """The events of a contract in blocks first..last, in order: those with these topics, None being any."""
+        wanted = [None if topic is None else "0x" + topic.hex() for topic in topics]
         found: list[Log] = []
         for start in range(first, last + 1, LOG_SPAN_BLOCKS):
             end = min(last, start + LOG_SPAN_BLOCKS - 1)
-            query = {"address": address, "fromBlock": hex(start), "toBlock": hex(end), **topics}
+            query = {"address": address, "fromBlock": hex(start), "toBlock": hex(end)} | (
+                {"topics": wanted} if wanted else {}
+            )
             found += self._read("eth_getLogs", [query], read_logs)
         return sorted(found, key=lambda log: (log.block, log.log_index))
 

@@ -35,6 +35,7 @@ class ContractAbi:
         self.bytecode = bytes.fromhex(artifact(name)["bytecode"].removeprefix("0x"))
         self._codec: ABICodec = Web3().codec
         self.selectors: dict[str, bytes] = {}
+        self.topics: dict[str, bytes] = {}  # the first of each event
         self._functions: dict[str, Member] = {}
         self._events: dict[bytes, Member] = {}
         self._errors: dict[bytes, Member] = {}
@@ -48,6 +49,7 @@ class ContractAbi:
                     self.selectors[member.name] = bytes(identity[:4])
                 case "event":
                     self._events[bytes(identity)] = member
+                    self.topics[member.name] = bytes(identity)
                 case "error":
                     self._errors[bytes(identity[:4])] = member
 

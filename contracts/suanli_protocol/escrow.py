@@ -13,7 +13,7 @@ from suanli_protocol.chain_records import Block, Log, Transaction, TxReceipt
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.erc20 import Token, calldata, view
 from suanli_protocol.errors import ConfigurationError, FundsError
-from suanli_protocol.events import EscrowEvent, decode_event
+from suanli_protocol.events import EscrowEvent, Opened, decode_event
 from suanli_protocol.lease import CLOSED_WORD, Account, Clauses, Lease, Progress
 from suanli_protocol.messages import Link, Verdict
 from suanli_protocol.openings import Fill, Opening, Openings, Settlement
@@ -85,7 +85,13 @@ class Escrow:
 
     def events_of_lease(self, lease: bytes, from_block: int, to_block: int) -> list[EscrowEvent]:
         """The events of one lease, by its id, in blocks from..to, in order."""
-        return _decoded(self.chain.logs(self.address, from_block, to_block, about=lease))
+        return _decoded(self.chain.logs(self.address, from_block, to_block, topics=(None, lease)))
+
+    def openings_of(self, provider: str, from_block: int, to_block: int) -> list[Opened]:
+        """The leases that were opened on a provider's offers in blocks from..to, in order."""
+        topics = (contract_abi("LeaseEscrow").topics["Opened"], None, address_bytes(provider).rjust(32, b"\0"))
+        events = _decoded(self.chain.logs(self.address, from_block, to_block, topics=topics))
+        return [event for event in events if isinstance(event, Opened) and event.provider == provider]
 
     def events_of(self, receipt: TxReceipt) -> list[EscrowEvent]:
         """The escrow's events of one transaction: what became of each entry of a batch."""

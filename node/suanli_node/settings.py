@@ -190,6 +190,11 @@ class StateFolder:
         return self.path / "leases"
 
     @property
+    def census(self) -> Path:
+        """Up to which block openings of this node's leases were read."""
+        return self.path / "census.json"
+
+    @property
     def direct(self) -> Path:
         """What leases that came without a market need kept."""
         return self.path / "direct"

@@ -26,6 +26,7 @@ from suanli_node.engine.namespace import StateFolder as EngineFolder
 from suanli_node.engine.runs import write_json
 from suanli_node.engine_keeper import Engine, bring_up_engine, keep_engine
 from suanli_node.identity import ChainFacts, Identity, identify, pin, remembered
+from suanli_node.leases.census import Census
 from suanli_node.leases.closer import Closer
 from suanli_node.leases.desk import LeaseDesk
 from suanli_node.leases.ending import ending_of
@@ -120,11 +121,15 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
         least_window = settings.least_window(is_devnet=identity.chain_id in DEVNET_CHAIN_IDS)
         counter = counter_of(settings, state, identity, signer, escrow, least_window)
 
+        census = Census(escrow, signer.address, state.census, lookback_s=settings.max_seconds + settings.max_window)
+        newest = ledger.latest if identity.trusted_block != "latest" else None
+
         def services(desk: LeaseDesk) -> Services:
             return Services(
                 signer=signer, domain=identity.domain, market=market, direct=counter.relay if counter else None,
                 read_seat=ledger.read_seat, read_history=ledger.read_history,
                 runner=executor, workshop=workshop, receipts=state.receipts, reports=reports,
+                census=census, stand_newest=newest,
                 endings=state.endings, ending=lambda record, history: ending_of(record, history, chain),
                 on_end=desk.ended, on_trouble=desk.wanted.set, least_window=least_window,
             )  # fmt: skip

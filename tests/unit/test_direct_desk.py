@@ -73,6 +73,14 @@ def test_a_lease_that_was_stopped_already_is_taken_too(tmp_path: Path) -> None:
     assert Scene(tmp_path / "direct", OnePlace(opened, stopped)).desk.take(CONSUMER, taken(opened)).state == "stopped"
 
 
+def test_papers_that_cannot_be_read_are_those_of_one_lease(tmp_path: Path) -> None:
+    one, other = an_opened_lease(seat=builders.a_seat(1)), an_opened_lease(seat=builders.a_seat(2))
+    for opened in (one, other):
+        Scene(tmp_path / "direct", OnePlace(opened)).desk.take(CONSUMER, taken(opened))
+    (tmp_path / "direct" / one.id.hex() / "taken.json").write_text("{")
+    assert Shelf(tmp_path / "direct").leases() == [other.view.id]
+
+
 @pytest.mark.parametrize("held", [None, an_opened_lease(opened_at=builders.NOW + 1)], ids=["nothing", "another"])
 def test_what_the_escrow_does_not_hold_touches_no_disk(tmp_path: Path, held: Opened | None) -> None:
     scene = Scene(tmp_path / "direct", OnePlace(held))

@@ -21,6 +21,7 @@ from suanli_node.leases.desk import LeaseDesk
 from suanli_node.leases.ending import Ending
 from suanli_node.leases.record import LeaseFolder, LeaseRecord, Step
 from suanli_node.leases.services import Services
+from suanli_node.leases.standing import Place, Standing
 from suanli_node.leases.verification import Assignment
 from suanli_node.settings import StateFolder
 from suanli_protocol import wire
@@ -130,6 +131,7 @@ class Node:
         self.state = StateFolder(folder)
         self.state.create()
         self.capacity = capacity or builders.a_capacity()
+        self.newest: dict[bytes, Progress] | None = None  # where the newest block is not trusted yet
         self.desk = self.a_desk()
 
     def a_desk(self) -> LeaseDesk:
@@ -150,9 +152,15 @@ class Node:
                 reports=Background(1, "reports"),
                 on_end=desk.ended,
                 on_trouble=desk.wanted.set,
+                stand_newest=self.stand_newest,
             )
 
         return LeaseDesk(self.state, self.capacity, services)
+
+    def stand_newest(self, assignment: Assignment) -> Standing:
+        """By the newest block; as far as it is known."""
+        progress = (self.newest or {}).get(assignment.id, Progress())
+        return Standing(Place.OPEN, LeaseHistory(progress))
 
     def read_history(self, assignment: Assignment) -> LeaseHistory:
         """What the events say: the progress whose word is at the seat."""
@@ -302,6 +310,23 @@ def test_a_lease_that_was_claimed_before_its_records_were_lost_waits_for_its_end
     node.desk.reconcile()
     eventually(lambda: node.taken() == {opened.view.id})
     assert (node.desk.runs()[0].record.step, node.desk.runs()[0].record.signed) == (Step.POSTED, None)
+
+
+def test_a_stop_that_is_not_final_is_waited_for_but_not_over_the_window_for_a_claim(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    run = node.desk.runs()[0]
+    node.newest = {opened.id: Progress(clock=builders.NOW, phase=Phase.STOPPED, flags=1)}
+    monkeypatch.setattr(lease_desk.time, "time", lambda: builders.NOW + opened.clauses.window / 3 - 1)
+    node.desk.reconcile()
+    assert run.record.step is Step.ACCEPTED
+    monkeypatch.setattr(lease_desk.time, "time", lambda: builders.NOW + opened.clauses.window / 3)
+    node.desk.reconcile()
+    eventually(lambda: run.record.step is Step.POSTED)
+    assert (run.record.reason, run.record.stopped_at) == ("stopped", builders.NOW)
 
 
 def test_the_next_attempt_at_a_seat_is_no_reorganised_one(node: Node) -> None:

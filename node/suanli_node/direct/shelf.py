@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -25,7 +26,7 @@ from typing import BinaryIO
 
 from suanli_node.engine.runs import write_json
 from suanli_protocol import wire
-from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, ProtocolError
+from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, ProtocolError, SuanliError
 
 BLOB_BYTES_MAX = 1024**3
 LOG_BYTES_MAX = 160 * 1024**2  # of one lease, sealed
@@ -35,6 +36,7 @@ LEASES_WANTED = 192  # above this, closed leases are kept for an hour only
 KEEP_S = 7 * 86_400  # after a lease is closed
 KEEP_LEAST_S = 3600
 _READ_BYTES = 1024**2
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -241,8 +243,13 @@ class Shelf:
         self._path = path
         self._path.mkdir(mode=0o700, exist_ok=True)
         self.lock = threading.RLock()
-        found = ("0x" + folder.name for folder in path.iterdir() if (folder / "taken.json").exists())
-        self._consumers = {lease: _consumer_of(Box(self._folder(lease)).taken()) for lease in found}
+        self._consumers: dict[str, str] = {}
+        for folder in path.iterdir():
+            try:
+                if (folder / "taken.json").exists():
+                    self._consumers["0x" + folder.name] = _consumer_of(Box(folder).taken())
+            except (SuanliError, ValueError, OSError) as error:
+                log.error("the papers in %s cannot be read and are left alone: %s", folder, error)
 
     def holds(self, lease: str) -> bool:
         """Whether a lease (0x and hex) is a direct one."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 from suanli_node.background import Background
 from suanli_node.bounds import Bounded
+from suanli_node.leases.foundlings import Foundlings
 from suanli_node.leases.intake import RunRefusedError
 from suanli_node.leases.record import (
     LeaseFolder,
@@ -63,6 +65,8 @@ class LeaseDesk:
         self.hurry = threading.Event()  # set when a lease may be due to be paid
         self.wanted = threading.Event()  # set when a look at all leases would be worth it
         self.services = self._services = services(self)
+        census = self._services.census
+        self._foundlings = Foundlings(census, self._services, state.leases, self) if census is not None else None
 
     # From outside
 
@@ -119,6 +123,8 @@ class LeaseDesk:
             if run.record.step not in (Step.POSTED, Step.CLOSED) and not run.alive:
                 self._resume(run)
         self._quietly(self._stop_strangers)
+        if self._foundlings is not None:
+            self._quietly(self._foundlings.look)
         listed = partial(self._services.market.leases, state="open")
         for view in self._bounded.within(LIST_S, listed, "listing the leases"):
             if view.id not in self._runs:
@@ -131,9 +137,10 @@ class LeaseDesk:
 
     @property
     def idle(self) -> bool:
-        """Whether no lease is open here or about to be taken."""
+        """Whether no lease is open here, or about to be taken or to be found."""
         with self._lock:
-            return not self._runs and not self._taking
+            found = self._foundlings.count if self._foundlings is not None else 0
+            return not self._runs and not self._taking and not found
 
     def halt(self) -> None:
         """Take nothing new and let go of all leases; their runs go on in the executor."""
@@ -190,6 +197,8 @@ class LeaseDesk:
         assignment = self._read(record)
         if view.id != lease:
             raise NotFoundError(f"the market answered with lease {view.id}")
+        if self._foundlings is not None:
+            self._foundlings.announce(lease)
         standing = self._await_chain(assignment)
         folder = LeaseFolder(self._state.leases / view.id[2:])
         if folder.is_recorded:
@@ -208,6 +217,29 @@ class LeaseDesk:
         if standing.progress.phase in (Phase.CLAIMED, Phase.DISPUTED):
             record.step = Step.POSTED
         self._begin(record, assignment, folder, is_new=True, is_news=is_news, is_stopped=standing.stopped)
+
+    # Leases that nobody announces
+
+    def is_known(self, lease: str) -> bool:
+        """Whether a lease is driven here, or closed and written down."""
+        return lease in self._runs or (self._state.endings / f"{lease[2:]}.json").exists()
+
+    def ask_for(self, lease: str) -> None:
+        """Take a lease soon, if its relay has its papers."""
+        self._submit(lease, None)
+
+    def take_bare(self, record: LeaseRecord, assignment: Assignment, standing: Standing, folder: LeaseFolder) -> None:
+        """Drive a lease of which only the chain's papers are known to its end, unless it is about to be driven."""
+        lease = record.view.id
+        with self._lock:
+            if lease in self._taking or lease in self._runs or self._halted.is_set():
+                return
+            self._taking.add(lease)
+        try:
+            self._take_new(record, assignment, standing, folder, is_news=False)
+        finally:
+            with self._lock:
+                self._taking.discard(lease)
 
     # Reorganisations: the same papers opened again, at another time, make another lease
 
@@ -310,9 +342,18 @@ class LeaseDesk:
             run.close(self._services.ending(run.record, standing.history))
             self._drop(run)
         elif standing.stopped:
-            run.stop()
-        elif standing.place is not Place.OPEN:
-            log.warning("lease %s is %s on the chain; it is looked for again", run.record.view.id, standing.place)
+            run.stop(standing.stopped_at)
+        else:
+            if standing.place is not Place.OPEN:
+                log.warning("lease %s is %s on the chain; it is looked for again", run.record.view.id, standing.place)
+            self._notice_stop(run)
+
+    def _notice_stop(self, run: LeaseRun) -> None:
+        """A stop that is not final is believed all the same before the window for a claim has passed over it."""
+        newest, window = self._services.stand_newest, run.assignment.clauses.window
+        at = newest(run.assignment).stopped_at if newest is not None else None
+        if at is not None and time.time() >= at + window // 3:
+            run.stop(at)
 
     def _drop(self, run: LeaseRun) -> None:
         with self._lock:

@@ -119,8 +119,9 @@ class LeaseRun:
         """The relay holds something new for this lease."""
         self._bell.set()
 
-    def stop(self) -> None:
-        """The chain says that the lease was stopped: end the run, bill what it used."""
+    def stop(self, at: int | None = None) -> None:
+        """The chain says that the lease was stopped, `at` if that is known: end the run, bill what it used."""
+        self._stopped_at = at or self._stopped_at
         if self._stopped.is_set():
             return
         self._stopped.set()
@@ -452,7 +453,11 @@ class LeaseRun:
             patience = Until(self._halt, max(1.0, float(self.assignment.clauses.window)))
             self._deliver(patience)
             self._ship_log(patience)
-        persist(partial(self._relay.post_receipt, record.lease, signed), self._halt, "posting a receipt")
+        try:
+            persist(partial(self._relay.post_receipt, record.lease, signed), self._halt, "posting a receipt")
+        except NotFoundError:
+            if not record.bare:  # of a bare one nobody was told, so nobody keeps its receipt
+                raise
         faults.reach("node.receipt.posted")
         self._save(Step.POSTED)
         if record.reason != Reason.OK or not self._is_markets:  # a good end the market sees from the receipt
@@ -493,8 +498,7 @@ class LeaseRun:
         except ChainError:
             return  # nothing is torn down on missing data
         if standing.stopped:
-            self._stopped_at = standing.stopped_at
-            self.stop()
+            self.stop(standing.stopped_at)
         elif standing.place is Place.CLOSED:
             self.close(self._services.ending(self.record, standing.history))
 
@@ -503,7 +507,7 @@ class LeaseRun:
         if self.record.reason != Reason.STOPPED:
             return
         try:
-            self.record.stopped_at = self._services.stand(self.assignment).stopped_at
+            self.record.stopped_at = self._services.stand(self.assignment).stopped_at or self._stopped_at
         except Exception as error:
             log.warning("lease %s: the time of its stop is not known: %s", self.record.view.id, _words(error))
 

@@ -11,6 +11,7 @@ from suanli_node.background import Background
 from suanli_node.engine.environment import Check
 from suanli_node.engine.runlog import LogEntry
 from suanli_node.engine.runs import RunSpec, RunStatus
+from suanli_node.leases.census import Census
 from suanli_node.leases.ending import Ending
 from suanli_node.leases.record import LeaseFolder, LeaseRecord
 from suanli_node.leases.relay import Direct, Market, Relay
@@ -82,6 +83,8 @@ class Services:
     on_end: Callable[[LeaseRun], None]
     on_trouble: Callable[[], None]  # the executor's host does not answer: somebody should look at it
     least_window: int = 0  # seconds; a lease under a shorter window is not run
+    census: Census | None = None  # leases that nobody announces
+    stand_newest: Callable[[Assignment], Standing] | None = None  # at the newest block, where that is not the same
     direct: Direct | None = None  # leases that came without a market
 
     def stand(self, assignment: Assignment) -> Standing:
