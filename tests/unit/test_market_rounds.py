@@ -170,7 +170,7 @@ def test_a_round_that_leaves_bids_waiting_opens_the_next(desk: Desk, clock: Cloc
 
 
 class Meddler(CheapestFirst):
-    """A policy during whose work a bid is withdrawn."""
+    """A policy during whose work a paper is withdrawn."""
 
     def __init__(self, desk: Desk, withdrawal: Withdrawal) -> None:
         self._desk, self._withdrawal = desk, withdrawal
@@ -194,6 +194,30 @@ def test_a_bid_withdrawn_during_the_clearing_is_not_matched(desk: Desk, clock: C
     view: View = desk.keeper.view()
     assert view.waiting == ()
     assert view.facts.account(provider().address) == Account(free=100 * CREDIT)
+
+
+def test_an_offer_withdrawn_during_the_clearing_is_not_matched(desk: Desk, clock: Clock) -> None:
+    offer, bid = an_offer_paper(), a_bid_paper()
+    desk.submit(offer, bid)
+    matched: list[int] = []
+    some_rounds(desk, matched, Meddler(desk, Withdrawal("offer", offer.id, provider().address))).step()
+    assert matched == []
+    with desk.store.read() as session:
+        assert session.exec(select(MatchRow)).all() == []
+        assert session.get_one(BidRow, wire.to_hex(bid.id)).state == "queued"
+    assert [bid.id for bid in desk.keeper.view().waiting] == [bid.id]
+
+
+def test_an_offer_that_left_by_its_row_leaves_the_book(desk: Desk, clock: Clock) -> None:
+    offer, bid = an_offer_paper(), a_bid_paper()
+    desk.submit(offer, bid)
+    with desk.store.write() as session:
+        session.get_one(OfferRow, wire.to_hex(offer.id)).state = "withdrawn"
+    rounds = some_rounds(desk)
+    rounds.step()
+    rounds.step()
+    assert kinds_of(desk, consumer().address) == ["bid.queued", "bid.unmatched"]
+    assert desk.keeper.count(provider().address) == (0, 1)
 
 
 def test_what_is_past_its_time_leaves(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from sqlalchemy import update
+from sqlalchemy import union_all, update
 from sqlmodel import Session, col, select
 
 from suanli_market.admission.log import head_at
@@ -174,12 +174,12 @@ class Rounds:
     def _write(
         self, view: View, clearing: Clearing, bids: dict[bytes, StandingBid], last: RoundRow | None
     ) -> set[bytes] | None:
-        """The unmatched bids whose reasons are put off; None, and nothing written, if a matched bid was withdrawn."""
+        """The unmatched bids whose reasons are put off; None, and nothing written, if a matched paper left."""
         with self._store.write() as session:
             matched = [wire.to_hex(proposal.bid.id) for proposal in clearing.proposals]
-            queued = session.exec(select(BidRow.id).where(col(BidRow.id).in_(matched), BidRow.state == "queued")).all()
-            if len(queued) != len(matched):
-                self._forget_left(session, matched)
+            offers = {wire.to_hex(proposal.offer.id) for proposal in clearing.proposals}
+            if len(_standing(session, matched, offers)) != len(matched) + len(offers):
+                self._forget_left(session, matched, offers)
                 return None
             unjudged = self._unjudged(session, clearing.unmatched)
             rows = [row for row in unjudged if self._may_explain(view)]
@@ -194,10 +194,9 @@ class Rounds:
             follow(session, lambda: self._keeper.apply([Proposed(proposal) for proposal in clearing.proposals]))
             return put_off
 
-    def _forget_left(self, session: Session, bids: Sequence[str]) -> None:
-        """Has the book without the bids that left by their rows, or it would propose them again and again."""
-        waiting = select(BidRow.id).where(col(BidRow.id).in_(bids), col(BidRow.state).in_(WAITING))
-        left = set(bids).difference(session.exec(waiting).all())
+    def _forget_left(self, session: Session, bids: Sequence[str], offers: Collection[str]) -> None:
+        """Has the book without the papers that left by their rows, or it would propose them again and again."""
+        left = {*bids, *offers}.difference(_standing(session, bids, offers, states=WAITING))
         self._keeper.apply([Left(wire.from_hex(id_)) for id_ in left])
 
     def _may_explain(self, view: View) -> bool:
@@ -300,6 +299,15 @@ class Rounds:
 
 def _match(proposal: Proposal) -> Match:
     return Match(proposal.bid.id, proposal.offer.id, proposal.terms.rate, proposal.index)
+
+
+def _standing(
+    session: Session, bids: Collection[str], offers: Collection[str], *, states: Collection[str] = ("queued",)
+) -> set[str]:
+    """Those of the bids in one of the states, and of the offers that are open."""
+    waiting = select(BidRow.id).where(col(BidRow.id).in_(bids), col(BidRow.state).in_(states))
+    open_ = select(OfferRow.id).where(col(OfferRow.id).in_(offers), OfferRow.state == "open")
+    return set(session.connection().execute(union_all(waiting, open_)).scalars())
 
 
 def _last_round(session: Session) -> RoundRow | None:
