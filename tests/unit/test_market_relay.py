@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from suanli_market.store import StorageError, Store
 from suanli_market.tables import LeaseRow
 from suanli_protocol import wire
 from suanli_protocol.documents import sha256
-from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError
+from suanli_protocol.errors import IntegrityError, MarketError, NotFoundError, SuanliError
 from suanli_protocol.messages import Delivered
 from support.builders import NOW, a_domain, consumer, market, provider
 
@@ -150,3 +151,63 @@ def test_a_blob_whose_file_is_gone_is_said_to_be_lost(store: Store) -> None:
     relay.path(LEASES[0], "job", SENDER).unlink()
     with pytest.raises(NotFoundError, match="was lost"):
         relay.path(LEASES[0], "job", SENDER)
+
+
+class Crowded(Relay):
+    """A relay that another request comes to while the first looks whether it may send."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def _require_sender(self, *lease_slot_and_party: Any) -> None:
+        super()._require_sender(*lease_slot_and_party)
+        if (other := self.meanwhile) is not None:
+            self.meanwhile = None
+            other()
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_of_two_uploads_at_once_one_is_delivered(store: Store, in_pieces: bool) -> None:
+    relay, lease = Crowded(store, store.path.parent / "blobs", market(), a_domain()), LEASES[0]
+    relay.begin(lease, "job", SENDER, len(DATA), "")
+
+    def upload(data: bytes) -> wire.BlobView:
+        if in_pieces:
+            return relay.append(lease, "job", SENDER, 0, data)
+        return relay.store(lease, "job", SENDER, data, "")
+
+    refused: list[MarketError] = []
+
+    def other() -> None:
+        try:
+            upload(DATA[::-1])
+        except MarketError as error:
+            refused.append(error)
+
+    relay.meanwhile = other
+    assert delivered(upload(DATA)) == sha256(DATA)
+    assert len(refused) == 1
+    assert relay.path(lease, "job", SENDER).read_bytes() == DATA
+
+
+def test_nothing_is_announced_anew_under_an_upload(store: Store) -> None:
+    relay, lease = Crowded(store, store.path.parent / "blobs", market(), a_domain()), LEASES[0]
+    relay.begin(lease, "job", SENDER, len(DATA), "")
+    relay.append(lease, "job", SENDER, 0, DATA[:20])
+
+    def anew() -> None:
+        with pytest.raises(MarketError, match="under way"):
+            relay.begin(lease, "job", SENDER, 20, "")
+
+    relay.meanwhile = anew
+    assert delivered(relay.append(lease, "job", SENDER, 20, DATA[20:])) == sha256(DATA)
+
+
+def test_a_stranger_holds_up_no_upload(store: Store) -> None:
+    relay, lease = Crowded(store, store.path.parent / "blobs", market(), a_domain()), LEASES[0]
+
+    def foreign() -> None:
+        with pytest.raises(SuanliError):
+            relay.store(lease, "job", provider().address, DATA[::-1], "")
+
+    relay.meanwhile = foreign
+    assert delivered(relay.store(lease, "job", SENDER, DATA, "")) == sha256(DATA)

@@ -58,7 +58,7 @@ class Relay:
         self._held = 0
         self._signer, self._domain = signer, domain
         self._lock = threading.Lock()
-        self._busy: set[tuple[str, str]] = set()
+        self._busy: set[tuple[str, str, str]] = set()
         self._hashes: dict[tuple[str, str], tuple[int, hashlib._Hash]] = {}
         self.recount()
 
@@ -85,7 +85,8 @@ class Relay:
                 return _view(row, row.size)
             if row is None or row.size != size or row.digest != digest:
                 _require_lease_room(session, lease, slot, size)
-                self._drop_part(lease, slot)
+                with self._alone(lease, slot, party):
+                    self._drop_part(lease, slot)
                 row = row or BlobRow(lease=lease, slot=slot, size=size)
                 row.size, row.digest = size, digest
                 session.add(row)
@@ -98,15 +99,15 @@ class Relay:
         found, size = hashlib.sha256(data).digest(), len(data)
         if digest not in ("", wire.to_hex(found)):
             raise IntegrityError(f"the {slot} blob is not the one that was announced; send it again")
-        with self._store.read() as session:
-            self._require_sender(session, lease, slot, party)
-            row = session.get(BlobRow, (lease, slot))
-            _require_lease_room(session, lease, slot, size)
-        if row is not None and row.delivered is not None:
-            if row.size != size or row.digest != wire.to_hex(found):
-                raise MarketError(f"another {slot} blob is delivered already", code="delivered")
-            return _view(row, size)
-        with self._alone(lease, slot):
+        with self._alone(lease, slot, party):
+            with self._store.read() as session:
+                self._require_sender(session, lease, slot, party)
+                row = session.get(BlobRow, (lease, slot))
+                _require_lease_room(session, lease, slot, size)
+            if row is not None and row.delivered is not None:
+                if row.size != size or row.digest != wire.to_hex(found):
+                    raise MarketError(f"another {slot} blob is delivered already", code="delivered")
+                return _view(row, size)
             self._require_room(size)
             self._drop_part(lease, slot)
             self._store_bytes(lease, slot, data)
@@ -114,14 +115,14 @@ class Relay:
 
     def append(self, lease: str, slot: str, party: str, offset: int, data: bytes) -> wire.BlobView:
         """Adds bytes at the offset, which must be where the blob ends so far; delivers it when it is whole."""
-        with self._store.read() as session:
-            self._require_sender(session, lease, slot, party)
-            row = session.get(BlobRow, (lease, slot))
-        if row is None:
-            raise NotFoundError(f"no {slot} blob is announced for this lease", hint="POST its size first")
-        if row.delivered is not None:
-            return _view(row, row.size)
-        with self._alone(lease, slot):
+        with self._alone(lease, slot, party):
+            with self._store.read() as session:
+                self._require_sender(session, lease, slot, party)
+                row = session.get(BlobRow, (lease, slot))
+            if row is None:
+                raise NotFoundError(f"no {slot} blob is announced for this lease", hint="POST its size first")
+            if row.delivered is not None:
+                return _view(row, row.size)
             received = self._received(lease, slot)
             if offset != received:
                 raise MarketError(f"the blob ends at {received}, not at {offset}", code="offset")
@@ -212,9 +213,12 @@ class Relay:
             return 0
 
     @contextmanager
-    def _alone(self, lease: str, slot: str) -> Iterator[None]:
-        """One append to a blob at a time; MarketError for a second one."""
-        key = (lease, slot)
+    def _alone(self, lease: str, slot: str, party: str) -> Iterator[None]:
+        """One upload of a blob at a time, which reads within how far it is; MarketError for a second one.
+
+        Only the slot's sender gets on from here: so another party, which is turned away within, holds up nobody else.
+        """
+        key = (lease, slot, party)
         with self._lock:
             if key in self._busy:
                 raise MarketError("another upload of this blob is under way", code="offset")
