@@ -25,15 +25,12 @@ class EntryKind(IntEnum):
     BID = 2
     WITHDRAW = 3
     REFUSE = 4
-    CUT = 5
-    CHAIN = 6
 
 
 class ReasonCode(IntEnum):
     """Why a paper was refused or left the book. Below 100: the escrow's own code (lease.Refusal)."""
 
     NONE = 0
-    MALFORMED = 100
     SIGNATURE = 101
     ATTRIBUTES = 102  # the document is not the one that the paper names
     CONSTRAINTS = 103
@@ -42,8 +39,6 @@ class ReasonCode(IntEnum):
     WINDOW_TOO_SHORT = 106
     VALIDITY_TOO_LONG = 107
     BOOK_FULL = 108
-    REPLAYED = 109
-    EXPIRED = 110
     COUNTER_RAISED = 111
     SEAT_CLOSED = 112
     REPLACED = 113

@@ -161,8 +161,7 @@ class Request(Message):
 class Entry(Message):
     """One line of the market's admission log; kinds and reasons are codes of `suanli_protocol.log`.
 
-    `paper` is the struct hash of the paper concerned (offer, bid, withdraw, refuse), of the round (cut), or the digest
-    of what was seen (chain).
+    `paper` is the struct hash of the paper concerned: an offer, a bid, what is withdrawn or refused.
     """
 
     seq: int = _uint(64)

@@ -69,9 +69,14 @@ def build(settings: Settings) -> Services:
     check_escrow(chain, escrow)
     check_gas_money(chain, signer.address)
     store = _open_store(settings)
-    pin(store, chain, settings, signer.address)
-    info = _info(settings, chain, escrow, signer)
-    return _wire(settings, store, chain, escrow, signer, info)
+    try:
+        store.migrate()
+        pin(store, chain, settings, signer.address)
+        info = _info(settings, chain, escrow, signer)
+        return _wire(settings, store, chain, escrow, signer, info)
+    except BaseException:
+        store.close()
+        raise
 
 
 def _wire(
@@ -158,7 +163,7 @@ def _open_store(settings: Settings) -> Store:
             f"the folder {settings.data} cannot be used: {error.strerror}", hint="--data"
         ) from None
     store = Store(settings.data)
-    store.migrate()
+    store.hold()
     return store
 
 

@@ -116,6 +116,7 @@ def migrate(data: Path, check: bool) -> None:
         if check:
             click.echo(f"{store.path} is at revision {store.require_readable()}, as this version wants it")
             return
+        store.hold()
         before = store.revision()
         store.migrate()
         click.echo(f"{store.path}: {before or 'empty'} -> {newest_revision()}")

@@ -36,7 +36,7 @@ COUNTERS = {
     "refusals_total": "Papers and receipts that were refused, by reason.",
     "limited_total": "Requests that a limit turned away, by limit.",
 }
-SETTLING = ("queued", "sent")
+SETTLING = ("queued",)
 
 
 class Figures:
@@ -83,9 +83,7 @@ class Figures:
             gauge("open", "0 while the market is halted.", int(finding.ok)),
             gauge("admission_queue", "Writes that wait for the admission log.", self._admission.waiting()),
             gauge("event_streams", "Open event streams.", self._streams.taken()),
-            gauge(
-                "relay_bytes", "Bytes that blobs of leases have announced and not given back.", self._relay.held_bytes()
-            ),
+            gauge("relay_bytes", "Bytes of blobs that lie here.", self._relay.held_bytes()),
             gauge("relay_bytes_max", "Bytes that the relay takes on.", self._relay.bytes_max),
             gauge("resident_memory_bytes", "Memory of this process.", _resident_bytes()),
             gauge("open_files", "Descriptors of this process.", sum(1 for _ in Path("/proc/self/fd").iterdir())),

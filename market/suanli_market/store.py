@@ -6,6 +6,8 @@ either may touch the network.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 FILE = "market.sqlite"
+LOCK = "market.lock"
 BUSY_TIMEOUT_MS = 10_000
 TOPICS = "topics"  # in a session's info: what its commit tells `on_commit`
 FOLLOWERS = "followers"  # in a session's info: see `follow`
@@ -44,6 +47,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
+        self._held: int | None = None  # the descriptor of the locked file
         self.engine = _engine(self.path)
         self._writer = threading.Lock()
         self.on_commit: Callable[[set[str]], None] = _nobody
@@ -56,6 +60,22 @@ class Store:
                 f"{folder} holds no {FILE}", hint="name the folder that `serve` was given as --data"
             )
         return cls(folder)
+
+    def hold(self) -> None:
+        """Makes this the one process that serves the folder, until it closes or dies; ConfigurationError if one does.
+
+        Two would share one log, one key and its nonces.
+        """
+        held = os.open(self.path.with_name(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(held)
+            raise ConfigurationError(
+                f"another process serves or migrates {self.path.parent}: {error.strerror}",
+                hint="stop it first, or name another --data folder",
+            ) from None
+        self._held = held
 
     def revision(self) -> str:
         """The revision of the tables, "" before the first; ConfigurationError if the file is no database."""
@@ -125,8 +145,11 @@ class Store:
             yield session
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections, and lets the folder go."""
         self.engine.dispose()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
 
 def follow(session: Session, change: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ def forget_intents(data: Path) -> None:
     path = data / "market.sqlite"
     if path.exists():
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
-            database.execute("DELETE FROM chain_transaction WHERE state IN ('prepared', 'sent')")
+            database.execute("DELETE FROM chain_transaction WHERE state = 'prepared'")
 
 
 def forget_runs(state: Path) -> None:

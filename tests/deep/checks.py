@@ -25,8 +25,8 @@ OPEN = ("open", "stopped", "claimed", "disputed")
 WAITING = {
     "match": ("pending",),
     "bid": ("queued", "matched"),
-    "receipt": ("queued", "sent"),
-    "chain_transaction": ("prepared", "sent"),
+    "receipt": ("queued",),
+    "chain_transaction": ("prepared",),
     "lease": OPEN,
 }
 

@@ -122,10 +122,12 @@ class Story:
     def undo(self, block: int) -> list[str]:
         """A reorganisation down to a block."""
         with self.store.write() as session:
-            gone = journal.undo(session, block)
+            before = set(session.exec(select(GoneLeaseRow.id)).all())
+            journal.undo(session, block)
+            gone = set(session.exec(select(GoneLeaseRow.id)).all()) - before
             kept = session.exec(select(ChainStepRow).where(ChainStepRow.block == block)).one()
             self.block, self.opened = kept.block, kept.opened
-        return gone
+        return sorted(gone)
 
     def send_again(self) -> None:
         """The market's openings are under way once more."""

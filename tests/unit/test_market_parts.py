@@ -232,3 +232,13 @@ def test_an_account_that_changes_while_it_is_read_is_read_again() -> None:
     escrow.during = lambda: accounts.advance(3, {"z"})
     with pytest.raises(ChainUnavailableError):
         accounts.get(["z"])
+
+
+def test_one_process_alone_holds_a_folder(tmp_path: Path) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    first.hold()
+    with pytest.raises(ConfigurationError, match="another process"):
+        second.hold()
+    first.close()
+    second.hold()
+    second.close()

@@ -9,11 +9,23 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, select
 
-from suanli_market.leasing import logs
+from suanli_market.leasing import ageing, logs
 from suanli_market.leasing.relay import Relay
 from suanli_market.leasing.retention import KEPT_S, Retention
 from suanli_market.store import Store
-from suanli_market.tables import BlobRow, GoneLeaseRow, LeaseRow, LogChunkRow, ReceiptRow
+from suanli_market.tables import (
+    BidRow,
+    BlobRow,
+    ChainStepRow,
+    ChainTransactionRow,
+    EventRow,
+    GoneLeaseRow,
+    LeaseRow,
+    LogChunkRow,
+    MatchRow,
+    OfferRow,
+    ReceiptRow,
+)
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError
 from support.builders import NOW, a_domain, consumer, market, provider
@@ -154,3 +166,62 @@ def test_the_thread_sweeps_when_it_starts(store: Store, relay: Relay, tmp_path: 
         retention._stopping.wait(0.01)
     retention.stop()
     assert left == [OPEN]
+
+
+def an_offer_row(id_: str, *, state: str = "expired", valid_until: int = NOW) -> OfferRow:
+    papers = {"paper": "{}", "signature": "0x", "attributes": "{}"}
+    return OfferRow(id=id_, seq=1, provider="0x", **papers, valid_until=valid_until, received_at=0, state=state)
+
+
+def a_bid_row(id_: str, *, state: str = "expired", valid_until: int = NOW) -> BidRow:
+    papers = {"paper": "{}", "signature": "0x", "constraints": "{}", "job_digest": "0x"}
+    return BidRow(
+        id=id_, seq=1, consumer="0x", seat="0x", **papers, valid_until=valid_until, received_at=0, state=state
+    )
+
+
+def test_papers_that_came_to_nothing_age_out_and_others_stay(store: Store) -> None:
+    with store.write() as session:
+        session.add_all(
+            [
+                *(an_offer_row("vain"), an_offer_row("open", state="open"), an_offer_row("matched")),
+                *(an_offer_row("leased"), an_offer_row("young", valid_until=NOW + 1)),
+                *(a_bid_row("vain"), a_bid_row("queued", state="queued"), a_bid_row("matched")),
+                *(a_bid_row("leased", state="leased"), a_bid_row("young", valid_until=NOW + 1)),
+                MatchRow(round=1, position=0, bid="matched", offer="matched", rate="1", state="released"),
+            ]
+        )
+        lease = a_lease(OLD, 1)
+        lease.bid, lease.offer = "leased", "leased"
+        session.add(lease)
+    assert ageing.age_out(store, NOW + ageing.KEPT_S) == 0
+    assert ageing.age_out(store, NOW + ageing.KEPT_S + 1) == 2
+    with store.read() as session:
+        assert set(session.exec(select(OfferRow.id))) == {"open", "matched", "leased", "young"}
+        assert set(session.exec(select(BidRow.id))) == {"queued", "matched", "leased", "young"}
+
+
+def test_old_events_leave_but_their_numbers_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ageing, "SLICE", 2)
+    with store.write() as session:
+        session.add_all([EventRow(party="0x", at=(NOW + n) * 1000, kind="offer.expired") for n in range(7)])
+    assert ageing.age_out(store, NOW + 5 + ageing.KEPT_S) == 5
+    assert ageing.age_out(store, NOW + 99 + ageing.KEPT_S) == 1
+    with store.write() as session:
+        session.add(EventRow(party="0x", at=0, kind="offer.expired"))
+    with store.read() as session:
+        assert list(session.exec(select(EventRow.seq))) == [7, 8]
+
+
+def test_calldata_stays_while_a_reorganisation_could_bring_it_back(store: Store) -> None:
+    def sent(nonce: int, state: str, block: int | None) -> ChainTransactionRow:
+        return ChainTransactionRow(kind="open", nonce=nonce, entries=1, calldata="0xab", state=state, block=block, at=0)
+
+    with store.write() as session:
+        session.add(ChainStepRow(block=5, block_hash="0x", opened=0))
+        places = [("mined", 5), ("failed", 4), ("dropped", None), ("mined", 6), ("prepared", None)]
+        session.add_all([sent(nonce, state, block) for nonce, (state, block) in enumerate(places)])
+    assert ageing.age_out(store, NOW) == 3
+    with store.read() as session:
+        kept = select(ChainTransactionRow.nonce).where(ChainTransactionRow.calldata != "")
+        assert list(session.exec(kept)) == [3, 4]

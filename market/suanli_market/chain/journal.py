@@ -72,8 +72,8 @@ def steps(session: Session, *, up_to: int, limit: int = STEPS_KEPT) -> list[Chai
     return list(session.exec(query.limit(limit)))
 
 
-def undo(session: Session, block: int) -> list[str]:
-    """Puts all rows back to what they were at the end of the step at `block`; the leases that are no more.
+def undo(session: Session, block: int) -> None:
+    """Puts all rows back to what they were at the end of the step at `block`; leases that it makes no more are noted.
 
     The transactions that the lost blocks had mined are carried again, with their own nonces. Receipt, log and blobs of
     a lease that is no more stay for a while: opened again in a block of the same second, it is the same lease, and its
@@ -82,7 +82,6 @@ def undo(session: Session, block: int) -> list[str]:
     changes = session.exec(
         select(ChainChangeRow).where(ChainChangeRow.block > block).order_by(col(ChainChangeRow.id).desc())
     ).all()
-    gone: list[str] = []
     left: dict[str, tuple[str, str]] = {}
     for change in changes:
         row = session.get(FOLLOWING[change.table], json.loads(change.key))
@@ -92,7 +91,6 @@ def undo(session: Session, block: int) -> list[str]:
             left.setdefault(row.id, (row.state, row.reason))
         if change.before is None:
             if isinstance(row, LeaseRow):
-                gone.append(row.id)
                 session.merge(GoneLeaseRow(id=row.id, at=now_ms() // 1000))
             session.delete(row)
         else:
@@ -104,7 +102,6 @@ def undo(session: Session, block: int) -> list[str]:
     session.execute(delete(ChainChangeRow).where(col(ChainChangeRow.block) > block))
     session.execute(delete(ChainStepRow).where(col(ChainStepRow.block) > block))
     _carry_again(session, block)
-    return gone
 
 
 def _carry_again(session: Session, block: int) -> None:

@@ -1,6 +1,6 @@
 """Retention: the sealed data of a closed lease is deleted some days after; its papers and signatures stay.
 
-Of a lease that a reorganisation took for good nothing stays.
+Of a lease that a reorganisation took for good nothing stays. What told of the past, or waited in vain, ages out.
 Files go first, then rows: whatever breaks in between, the next sweep finishes it.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import delete
 from sqlmodel import col, select
 
+from suanli_market.leasing.ageing import age_out
 from suanli_market.store import StorageError, Store
 from suanli_market.tables import BlobRow, GoneLeaseRow, LeaseRow, LogChunkRow, ReceiptRow
 from suanli_protocol.errors import NotFoundError, SuanliError
@@ -62,6 +63,7 @@ class Retention:
             try:
                 if swept := self.sweep(self._now()):
                     log.info("deleted the sealed data of %d leases that were closed long ago", swept)
+                age_out(self._store, self._now(), is_ended=self._stopping.is_set)
             except SuanliError as error:
                 log.error("a sweep failed: %s", error.detail)
             except Exception:
