@@ -335,7 +335,7 @@ def test_a_lease_without_accidents(tmp_path: Path) -> None:
     assert evidence.outputs.files[0].path == "out/x"
     assert hashlib.sha256(world.market.blobs["outputs"]).hexdigest() == evidence.outputs.sealed[2:]
     assert list(world.receipts.iterdir()) == [world.receipts / f"{run.record.run_id}.json"]
-    assert [report.phase for report in world.reports(2)][-1] == "running"  # the receipt says the rest
+    assert [report.phase for report in world.reports(1)][-1] == "running"  # the receipt says the rest
 
 
 def test_killed_at_every_side_effect_a_lease_runs_once_and_has_one_receipt(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_refused_job_gets_a_receipt_over_nothing(tmp_path: Path) -> None:
     assert run.record.step is Step.POSTED
     assert (evidence.reason, evidence.amount, evidence.exit_code) == ("environment_failed", "0", None)
     assert world.runner.started == []
-    assert world.reports(2)[-1].detail == "no such package"
+    assert world.reports(1)[-1].detail == "no such package"
 
 
 @pytest.mark.parametrize("window", [0, 1, 59])
@@ -437,7 +437,7 @@ def test_a_window_too_short_to_claim_in_is_refused_before_anything_runs(tmp_path
     run = world.live()
     assert (world.evidence().reason, world.evidence().amount, run.record.receipt.kind) == ("bad_job", "0", 1)
     assert (world.runner.started, run.record.never_begun) == ([], False)
-    assert f"the window of {window} s is under the 60 s" in world.reports(2)[-1].detail
+    assert f"the window of {window} s is under the 60 s" in world.reports(1)[-1].detail
     state = State(run.assignment.lease, run.assignment.clauses)
     due = next_move(state, signed_at=builders.NOW + 1)
     assert due.move is Move.CLAIM, "not given back: that would cost a penalty"
