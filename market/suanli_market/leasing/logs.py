@@ -79,16 +79,17 @@ def read(session: Session, lease: str, party: str, after: int) -> wire.LogPage:
     row, _ = lease_of(session, lease, party)
     require_kept(row)
     query = (
-        select(LogChunkRow)
+        select(LogChunkRow.seq, LogChunkRow.data)
         .where(LogChunkRow.lease == lease, col(LogChunkRow.seq) > after)
         .order_by(col(LogChunkRow.seq))
         .limit(CHUNKS_PER_PAGE)
     )
     chunks: list[wire.LogChunk] = []
     size = 0
-    for chunk in session.exec(query):
-        if chunk.seq != after + 1 + len(chunks) or (size + len(chunk.data) > PAGE_BYTES and chunks):
-            return wire.LogPage(chunks=chunks, complete=False)
-        size += len(chunk.data)
-        chunks.append(wire.LogChunk(seq=chunk.seq, data=wire.to_hex(chunk.data)))
+    with session.connection().execute(query) as rows:  # past the ORM, which would hold all of them at once
+        for seq, data in rows:
+            if seq != after + 1 + len(chunks) or (size + len(data) > PAGE_BYTES and chunks):
+                return wire.LogPage(chunks=chunks, complete=False)
+            size += len(data)
+            chunks.append(wire.LogChunk(seq=seq, data=wire.to_hex(data)))
     return wire.LogPage(chunks=chunks, complete=row.log_complete and len(chunks) < CHUNKS_PER_PAGE)
