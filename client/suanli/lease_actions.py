@@ -13,7 +13,7 @@ from suanli_protocol import wire
 from suanli_protocol.errors import ChainError, ConfigurationError, NotFoundError
 from suanli_protocol.escrow import Escrow, Settlement, TxReceipt
 from suanli_protocol.lease import acts_for, dispute_until, finalize_from, reclaim_from, resolve_until
-from suanli_protocol.lease_lookup import FoundLease, find_lease
+from suanli_protocol.lease_lookup import FoundLease, find_lease, look_up
 from suanli_protocol.messages import Receipt
 from suanli_protocol.signing import Signer
 from suanli_protocol.units import format_duration
@@ -82,7 +82,7 @@ def act(client: Client, found: FoundLease, change: str, send: Send) -> Acted:
 
     NotAllowedError names what the escrow takes instead, and from when.
     """
-    escrow, lease = client.network.escrow, "0x" + found.id.hex()
+    escrow = client.network.escrow
 
     def wants(now: FoundLease) -> bool:
         if now.history.state in (_REACHED.get(change, _OVER) if now is not found else _DONE.get(change, ())):
@@ -91,7 +91,11 @@ def act(client: Client, found: FoundLease, change: str, send: Send) -> Acted:
         return True
 
     now, mined = change_lease(
-        escrow, found, read=lambda: find_lease(escrow, lease), wants=wants, send=lambda at: send(escrow, at)
+        escrow,
+        found,
+        read=lambda: look_up(escrow, found.opened, found.number),
+        wants=wants,
+        send=lambda at: send(escrow, at),
     )
     return Acted(now, mined.transaction if mined is not None else b"")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from suanli_protocol.chain import LOG_SPAN_BLOCKS
 from suanli_protocol.contract_abi import contract_abi
 from suanli_protocol.errors import ChainError, IntegrityError, NotFoundError, ProtocolError
 from suanli_protocol.escrow import Escrow
@@ -55,8 +56,13 @@ def find_lease(escrow: Escrow, which: str) -> FoundLease:
 
     NotFoundError if there is none or several, IntegrityError if calldata, events and the escrow's word disagree.
     """
+    number, opened = _opened(escrow, which, escrow.chain.block("latest").number)
+    return look_up(escrow, opened, number)
+
+
+def look_up(escrow: Escrow, opened: Opened, number: int = 0) -> FoundLease:
+    """The lease that an event opened, as it is now: only what came after that is read. IntegrityError as above."""
     head = escrow.chain.block("latest").number
-    number, opened = _opened(escrow, which, head)
     papers = read_papers(escrow, opened)
     history = read_history(escrow, opened.lease_id, opened.block, head)
     state = State(papers.state.lease, papers.state.clauses, history.progress)
@@ -69,9 +75,9 @@ def find_lease(escrow: Escrow, which: str) -> FoundLease:
 
 def _opened(escrow: Escrow, which: str, head: int) -> tuple[int, Opened]:
     if which.startswith("0x") and len(which) == 66:
-        found = [event for event in _events_about(escrow, which, head) if isinstance(event, Opened)]
-        if found:
-            return 0, found[0]
+        opened = _newest_about(escrow, which, head)
+        if opened is not None:
+            return 0, opened
     elif which.isdecimal() or (which.startswith("0x") and len(which) >= 10):
         every = [event for event in escrow.events(0, head) if isinstance(event, Opened)]
         hits = [
@@ -86,11 +92,17 @@ def _opened(escrow: Escrow, which: str, head: int) -> tuple[int, Opened]:
     raise NotFoundError(f"there is no lease {which} on this escrow", hint="its number, or 0x and its id")
 
 
-def _events_about(escrow: Escrow, which: str, head: int) -> list[object]:
+def _newest_about(escrow: Escrow, which: str, head: int) -> Opened | None:
+    """The event that opened the lease of this id. Who asks, asks of young ones mostly: the newest blocks come first."""
     try:
-        return list(escrow.events_of_lease(bytes.fromhex(which[2:]), 0, head))
+        lease = bytes.fromhex(which[2:])
     except ValueError:
-        return []
+        return None
+    for last in range(head, -1, -LOG_SPAN_BLOCKS):
+        for event in escrow.events_of_lease(lease, max(0, last - LOG_SPAN_BLOCKS + 1), last):
+            if isinstance(event, Opened):
+                return event
+    return None
 
 
 def read_papers(escrow: Escrow, opened: Opened) -> Papers:

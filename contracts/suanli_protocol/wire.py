@@ -343,7 +343,6 @@ class TakenLease(Body):
     """POST /v1/leases of a node: the papers of a lease that the consumer opened without a market, and where it lies."""
 
     id: Hex32
-    number: Whole
     bid: Json
     bid_signature: Signature
     offer: Json

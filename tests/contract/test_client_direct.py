@@ -11,7 +11,7 @@ import pytest
 from suanli.session import direct, lookback
 from suanli.session.desk import Desk
 from suanli.session.lookback import SLACK_S, newest_lease
-from suanli_protocol import devnet, wire
+from suanli_protocol import devnet, lease_lookup, wire
 from suanli_protocol.chain import Chain
 from suanli_protocol.errors import IntegrityError, UnreachableError
 from suanli_protocol.lease import ask_up
@@ -126,3 +126,18 @@ def test_a_seat_that_another_bid_has_is_named(world: World, tmp_path: Path) -> N
     world.escrow.cancel(desk.signer, desk.signer.address, bid.seat)
     with pytest.raises(IntegrityError, match="no lease of this bid"):
         direct.open_lease(desk)
+
+
+def test_a_young_lease_is_found_in_the_newest_blocks(
+    world: World, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_lookup, "LOG_SPAN_BLOCKS", SPAN_BLOCKS)
+    devnet.mine(world.chain, 2 * SPAN_BLOCKS)
+    view, _, _ = an_open_lease(world)
+    asked.clear()
+    found = lease_lookup.find_lease(world.escrow, view.id)
+    assert found.history.state == "open"
+    assert sum(asked) <= 2 * SPAN_BLOCKS
+    asked.clear()
+    assert lease_lookup.look_up(world.escrow, found.opened) == found
+    assert sum(asked) <= SPAN_BLOCKS

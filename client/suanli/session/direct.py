@@ -63,7 +63,6 @@ def _taken(desk: Desk, opened: Opened) -> wire.TakenLease:
     record, signed = desk.record, wire.SignedOffer.model_validate(desk.record.plan["offer"])
     return wire.TakenLease(
         id=wire.to_hex(opened.lease_id),
-        number=0,
         bid=record.bid,
         bid_signature=record.signature,
         offer=signed.offer,

@@ -92,12 +92,13 @@ def _close_again(client: Client, record: Record, last: FoundLease, watcher: Watc
 
 def _stop(client: Client, record: Record, watcher: Watcher) -> Record:
     """Stops the newest lease of the bid; it is followed to its end once the market is back."""
-    from suanli.lease_actions import act, find, on_terms
+    from suanli.lease_actions import act, on_terms
+    from suanli_protocol.lease_lookup import look_up
 
     opened = newest_lease(client.network.escrow, wire.paper_from_json(Bid, record.bid), record.created_at)
     if opened is None:
         raise IntegrityError("the seat is used, but by no lease of this bid", hint="suanli audit all")
-    found = find(client, wire.to_hex(opened.lease_id))
+    found = look_up(client.network.escrow, opened)
     if found.history.closed_by is not None:
         return _close_again(client, record, found, watcher)
     record.lease, record.phase = wire.to_hex(found.id), Phase.LEASED.value
