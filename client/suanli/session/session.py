@@ -145,7 +145,7 @@ class Session:
         """Whether a look would show no more than the event does."""
         if event.kind == "lease.phase":
             return self._is_kept and event.data.get("phase") in (Phase.STARTING, Phase.RUNNING)
-        return event.kind == "bid.queued"
+        return event.kind in ("bid.queued", "bid.matched")
 
     def _reload(self) -> None:
         """What another command wrote meanwhile."""
