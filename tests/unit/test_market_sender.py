@@ -225,6 +225,20 @@ def test_a_reorganisation_leaves_what_was_mined_before_it(pool: Pool, store: Sto
     assert pool.contents() == [b"one", b"two"]
 
 
+def test_what_was_lost_before_its_block_counted_is_sent_again_before_what_follows(pool: Pool, store: Store) -> None:
+    """The journal knows no such block, and of a lease that time ended no row waits for the answer."""
+    sender = a_sender(pool, store)
+    sender.send(a_batch(b"one", 1))
+    sender.send(Batch("reclaim", b"two", 150_000, ("0x07",)))
+    pool.lose()
+    pool.lose()
+    with pytest.raises(TimedOutError):
+        sender.send(a_batch(b"three", 2))
+    sender.resume()
+    assert pool.contents() == [b"one", b"two", b"three"]
+    assert intents(store) == [(0, "mined"), (1, "mined"), (2, "mined")]
+
+
 def test_a_refused_batch_is_no_reason_to_forget_the_next_nonce(pool: Pool, store: Store) -> None:
     pool.refuses = b"large"
     sender = a_sender(pool, store)

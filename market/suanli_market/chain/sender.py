@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
 
 from suanli_market.chain.duties import DUTIES
+from suanli_market.chain.journal import UNDER_WAY
 from suanli_market.events import now_ms
 from suanli_market.store import Store
 from suanli_market.tables import ChainTransactionRow, ChainVersionRow, MatchRow, ReceiptRow
@@ -26,6 +27,7 @@ from suanli_protocol.letters import MINED_S, Carrier, Letter, NonceTakenError
 from suanli_protocol.signing import Signer
 
 FEES_S = 1.0  # for which fees are good
+LOOKED_AT = 512  # of the newest transactions, for those that a reorganisation took
 log = logging.getLogger(__name__)
 
 
@@ -92,6 +94,7 @@ class Sender:
         NonceTakenError if another transaction took the nonce of one: its rows wait again.
         """
         self._nonce, self._fees = None, (-FEES_S, (0, 0))
+        self._take_up_lost()
         while (intent := self._next_left()) is not None:
             log.info("%s with nonce %d was under way and is taken up", intent.batch.kind, intent.nonce)
             try:
@@ -100,6 +103,18 @@ class Sender:
                 raise
             except SuanliError as error:
                 log.error("a transaction failed: %s %s", error.detail, error.hint)
+
+    def _take_up_lost(self) -> None:
+        """What a block had mined that is no more: a gap in the nonces would hold up all that follow."""
+        following = self._chain.nonce(self._signer.address, "latest")
+        newest = select(ChainTransactionRow.id).order_by(col(ChainTransactionRow.id).desc()).limit(LOOKED_AT)
+        lost = (
+            col(ChainTransactionRow.id).in_(newest),
+            col(ChainTransactionRow.state).in_(("mined", "failed")),
+            col(ChainTransactionRow.nonce) >= following,
+        )
+        with self._store.write() as session:
+            session.execute(update(ChainTransactionRow).where(*lost).values(**UNDER_WAY))
 
     def _bring(self, intent: Intent) -> None:
         kind = intent.batch.kind
