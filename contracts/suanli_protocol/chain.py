@@ -1,8 +1,8 @@
 """One chain endpoint, spoken to in plain JSON-RPC over HTTP: reads, fees, transactions, and what went wrong.
 
-Every request has a timeout. What cannot be reached or answers nonsense is a ChainUnavailableError, and so is a block or
-a state that the endpoint lacks (LackingError); what the chain refuses is a ChainError, or a ChainRevertedError with the
-contract's own error.
+Every request has a timeout as a whole, every answer a largest size. What cannot be reached or answers nonsense is a
+ChainUnavailableError, and so is a block or a state that the endpoint lacks (LackingError); what the chain refuses is a
+ChainError, or a ChainRevertedError with the contract's own error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from suanli_protocol.answers import AnswerError, Patience, whole
 from suanli_protocol.chain_records import (
     Block,
     Log,
@@ -29,7 +30,7 @@ from suanli_protocol.chain_records import (
     read_transaction,
 )
 from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, TimedOutError
-from suanli_protocol.plain_http import PlainHttp, PlainHttpError
+from suanli_protocol.plain_http import PlainHttp
 from suanli_protocol.reverts import reverted
 from suanli_protocol.rpc_errors import LackingError, refused
 from suanli_protocol.signing import Signer, keccak256
@@ -292,17 +293,18 @@ class Chain:
             return self._exchange_by_client(body)
         try:
             return self._plain.post_json(body)
-        except PlainHttpError as error:
+        except AnswerError as error:
             raise self._unavailable(str(error)) from error
 
     def _exchange_by_client(self, body: bytes) -> tuple[int, bytes]:
         import httpx
 
         try:
-            answer = self._http().post(self.url, content=body, headers={"Content-Type": "application/json"})
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            patience, headers = Patience(self._timeout_s, len(body)), {"Content-Type": "application/json"}
+            with self._http().stream("POST", self.url, content=body, headers=headers) as answer:
+                return answer.status_code, whole(answer, patience)
+        except (httpx.HTTPError, httpx.InvalidURL, AnswerError) as error:
             raise self._unavailable(str(error) or type(error).__name__) from error
-        return answer.status_code, answer.content
 
     def _http(self) -> httpx.Client:
         import httpx

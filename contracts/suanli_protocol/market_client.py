@@ -19,8 +19,9 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from suanli_protocol import errors, tls, wire
+from suanli_protocol.answers import AnswerError, Patience, whole
 from suanli_protocol.messages import Request
-from suanli_protocol.plain_http import PlainHttp, PlainHttpError
+from suanli_protocol.plain_http import PlainHttp
 from suanli_protocol.signing import Domain, Signer
 
 B = TypeVar("B", bound=BaseModel)
@@ -220,9 +221,9 @@ class MarketClient:
         try:
             with self._http.stream("GET", target, headers=headers) as response:
                 if response.is_error:
-                    self._raise(Answer(response.status_code, response.read()))
+                    self._raise(Answer(response.status_code, whole(response, Patience(REQUEST_TIMEOUT_S))))
                 yield from response.iter_bytes(1024 * 1024)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, AnswerError) as error:
             raise self._unreachable(error) from error
 
     # Events
@@ -242,13 +243,13 @@ class MarketClient:
                 "GET", target, headers=self._headers("GET", target, b""), timeout=timeout
             ) as response:
                 if response.is_error:
-                    self._raise(Answer(response.status_code, response.read()))
+                    self._raise(Answer(response.status_code, whole(response, Patience(REQUEST_TIMEOUT_S))))
                 if on_start is not None and HISTORY_HEADER in response.headers:
                     on_start(_number(response.headers.get(AFTER_HEADER, "")), response.headers[HISTORY_HEADER])
                 for line in response.iter_lines():
                     if line.startswith("data:"):
                         yield wire.Event.model_validate_json(line.removeprefix("data:").strip())
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, AnswerError) as error:
             raise self._unreachable(error) from error
         except ValidationError as error:
             raise errors.ProtocolError(f"the market sent an event that is none: {error.errors()[0]['msg']}") from None
@@ -266,7 +267,9 @@ class MarketClient:
 
     def round(self, number: int) -> wire.Json:
         """One round: {"round", "matches", "hash"}."""
-        data: wire.Json = self._request("GET", f"/v1/rounds/{number}", b"").json()
+        data = _json(self._request("GET", f"/v1/rounds/{number}", b""), "round")
+        if not isinstance(data, dict):
+            raise errors.ProtocolError(f"the market at {self.url} answered round {number} with no object")
         return data
 
     # The machinery
@@ -290,9 +293,10 @@ class MarketClient:
         try:
             if self._plain is not None:
                 return Answer(*self._plain.request(method, target, body, headers))
-            response = self._http.request(method, target, content=body, headers=headers)
-            return Answer(response.status_code, response.content)
-        except (httpx.HTTPError, PlainHttpError) as error:
+            patience = Patience(REQUEST_TIMEOUT_S, len(body))
+            with self._http.stream(method, target, content=body, headers=headers) as response:
+                return Answer(response.status_code, whole(response, patience))
+        except (httpx.HTTPError, AnswerError) as error:
             raise self._unreachable(error) from error
 
     def _raise(self, answer: Answer) -> NoReturn:
@@ -302,7 +306,7 @@ class MarketClient:
             problem = answer.json()
             code, detail, hint = str(problem["code"]), str(problem["detail"]), str(problem.get("hint", ""))
             retryable = problem.get("retryable", retryable) is True
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             code, detail = "market", f"HTTP {answer.status} from {self.url}, which is not how a market answers"
             hint = "check the market's address: `suanli doctor` shows it"
         error = _BY_CODE.get(code, errors.MarketError)(detail, hint=hint, code=code)
@@ -331,7 +335,7 @@ class MarketClient:
         return _parse(self._send("POST", target, body, sign=sign), kind)
 
     def _list_json(self, target: str, *, sign: bool = False) -> list[wire.Json]:
-        data = self._request("GET", target, b"", sign=sign).json()
+        data = _json(self._request("GET", target, b"", sign=sign), "list")
         if not isinstance(data, list):
             raise errors.ProtocolError(f"the market at {self.url} answered {target} with no list")
         return data
@@ -361,7 +365,11 @@ def _validate(data: Any, kind: type[B]) -> B:
 
 
 def _parse(answer: Answer, kind: type[B]) -> B:
+    return _validate(_json(answer, kind.__name__), kind)
+
+
+def _json(answer: Answer, what: str) -> Any:
     try:
-        return _validate(answer.json(), kind)
+        return answer.json()
     except (ValueError, RecursionError):
-        raise errors.ProtocolError(f"the market's {kind.__name__} is no JSON") from None
+        raise errors.ProtocolError(f"the market's {what} is no JSON") from None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import httpx
 import pytest
 
+from suanli_protocol import answers
 from suanli_protocol.chain import Chain
-from suanli_protocol.errors import ChainUnavailableError
+from suanli_protocol.errors import ChainUnavailableError, ProtocolError
+from suanli_protocol.market_client import MarketClient
 from suanli_protocol.plain_http import PlainHttp, PlainHttpError
 
 ANSWER = b'{"jsonrpc":"2.0","id":1,"result":"0x7a69"}'
@@ -37,7 +41,8 @@ def read_request(peer: socket.socket) -> bytes:
             return b""
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
-    size = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    sizes = (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    size = next(sizes, 0)
     while len(body) < size:
         body += peer.recv(65_536)
     return head + b"\r\n\r\n" + body
@@ -160,6 +165,97 @@ def test_every_wait_has_an_end() -> None:
         with pytest.raises(ChainUnavailableError, match="timed out"):
             chain.rpc("eth_chainId")
         assert len(asked) == 1
+
+
+def slowly(answer: bytes, *, pause_s: float = 0.02) -> Talk:
+    """The answer byte by byte: no part is long in coming."""
+
+    def talk(peer: socket.socket, _: int) -> None:
+        with suppress(OSError):
+            for number in range(len(answer)):
+                peer.sendall(answer[number : number + 1])
+                time.sleep(pause_s)
+
+    return talk
+
+
+@pytest.mark.parametrize("begun", [0, len(WHOLE) - len(ANSWER) - 1])
+def test_an_answer_that_drips_has_an_end_as_a_whole(begun: int) -> None:
+    def talk(peer: socket.socket, number: int) -> None:
+        peer.sendall(WHOLE[:begun])
+        slowly(WHOLE[begun:])(peer, number)
+
+    with (
+        serving(talk) as (url, _),
+        Chain(url, timeout_s=0.2) as chain,
+        pytest.raises(ChainUnavailableError, match="timed out"),
+    ):
+        chain.rpc("eth_chainId")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + 2000 * b" ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + 20 * (b"64\r\n" + 100 * b" " + b"\r\n")
+        + b"0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + 2000 * b" ",
+    ],
+)
+def test_an_answer_has_a_largest_size(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "ANSWER_BYTES_MAX", 1999)
+    with serving(saying(answer)) as (url, _), Chain(url) as chain:
+        with pytest.raises(ChainUnavailableError, match="more than 1999 bytes"):
+            chain.rpc("eth_chainId")
+        monkeypatch.setattr(answers, "ANSWER_BYTES_MAX", 2000)
+        with pytest.raises(ChainUnavailableError, match="no JSON"):
+            chain.rpc("eth_chainId")
+
+
+def test_an_answer_in_chunks_leaves_the_connection_to_the_next() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(ANSWER), ANSWER)
+    numbers: list[int] = []
+
+    def talk(peer: socket.socket, number: int) -> None:
+        numbers.append(number)
+        peer.sendall(chunked)
+
+    with serving(talk) as (url, _), Chain(url) as chain:
+        assert [chain.rpc("eth_chainId") for _ in range(3)] == ["0x7a69"] * 3
+    assert numbers == [1, 1, 1]
+
+
+def test_what_a_whole_client_reads_has_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "ANSWER_BYTES_MAX", 40)
+    with (
+        serving(saying(WHOLE)) as (url, _),
+        Chain(url, transport=httpx.HTTPTransport()) as chain,
+        pytest.raises(ChainUnavailableError, match="more than 40 bytes"),
+    ):
+        chain.rpc("eth_chainId")
+    monkeypatch.undo()
+    dripping = slowly(WHOLE[-len(ANSWER) :])
+
+    def talk(peer: socket.socket, number: int) -> None:
+        peer.sendall(WHOLE[: -len(ANSWER)])
+        dripping(peer, number)
+
+    with (
+        serving(talk) as (url, _),
+        Chain(url, timeout_s=0.2, transport=httpx.HTTPTransport()) as chain,
+        pytest.raises(ChainUnavailableError, match="timed out"),
+    ):
+        chain.rpc("eth_chainId")
+
+
+@pytest.mark.parametrize("answer", [b"<html>", 100_000 * b"[", b"\xff"])
+def test_what_a_market_answers_beside_json_is_a_protocol_error(answer: bytes) -> None:
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
+    with serving(saying(whole, close=False)) as (url, _), MarketClient(url) as client:
+        for ask in (client.offers, client.heads, lambda: client.round(1), lambda: client.log(1, 2), client.info):
+            with pytest.raises(ProtocolError, match="no JSON"):
+                ask()
 
 
 def test_nobody_listens() -> None:
