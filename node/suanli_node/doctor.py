@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from suanli_protocol.units import format_mib, format_money
 
 DISK_MIB_MIN = 2048
 ENGINE_MEMORY_MIB = 1024
+_LIMITS = {"cpu": "CPU time", "memory": "memory", "pids": "processes"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield _look("market", lambda: _market(chain, settings))
         yield _look("clock", lambda: _clock(chain, settings))
         yield _look("funds", lambda: _funds(chain, settings))
-    yield _look("engine", lambda: _engine(settings))
+    facts: dict[str, Any] = {}
+    yield _look("engine", lambda: _engine(settings, facts))
+    if facts:
+        yield _look("limits", lambda: limits_in_words(facts.get("limits", ())))
 
 
 def _look(name: str, check: Callable[[], str]) -> Finding:
@@ -146,15 +150,32 @@ def _funds(chain: Chain, settings: Settings) -> str:
     return f"{money[0]} {escrow.token.symbol} free for bonds, {money[1]} in the wallet"
 
 
-def _engine(settings: Settings) -> str:
-    """Through the node's own engine if it runs, else through one that lives only for this check."""
+def _engine(settings: Settings, facts: dict[str, Any]) -> str:
+    """Through the node's own engine if it runs, else through one that lives only for this check. Fills in its facts."""
     state = StateFolder(settings.state.resolve())
-    if state.selftest.exists() and Executor(EngineFolder(state.executor)).host_lives():
+    running = Executor(EngineFolder(state.executor)) if state.selftest.exists() else None
+    if running is not None and running.host_lives():
+        facts |= running.health()
         return "the engine runs; its sandbox was tested when it started"
     with tempfile.TemporaryDirectory(prefix="suanli-doctor-") as folder:
         executor = Executor.start_or_attach(Path(folder), HostCapacity(1000, ENGINE_MEMORY_MIB))
         try:
+            facts |= executor.health()
             held = selftest(executor, settings.secrets, say=lambda _: None)
         finally:
             executor.shutdown()
     return f"Ray starts; the sandbox holds all canaries: {', '.join(held)}"
+
+
+def limits_in_words(controllers: Sequence[str]) -> str:
+    """Which limits of a run the kernel enforces, by these controllers of its control groups, and which are polled."""
+    by_kernel = [words for name, words in _LIMITS.items() if name in controllers]
+    polled = [words for name, words in _LIMITS.items() if name not in controllers and name != "cpu"]
+    said = [f"by the kernel: {', '.join(by_kernel) or 'per process only'}"]
+    if polled:
+        said.append(f"polled ten times a second: {', '.join(polled)}")
+    if "cpu" not in controllers:
+        said.append(
+            "CPU time is not limited: a small lease can use every core, and the offer does not name the canary cpu"
+        )
+    return "; ".join(said)

@@ -26,6 +26,7 @@ from suanli_node.engine.collect import CollectLimits, collect
 from suanli_node.engine.environment import empty_name
 from suanli_node.engine.executor import Executor, HostCapacity
 from suanli_node.engine.runs import RunSpec, RunStatus
+from suanli_node.sandbox.selftest import CPU
 from suanli_protocol.errors import ExecutionError
 
 pytestmark = pytest.mark.e2e
@@ -316,7 +317,7 @@ from pathlib import Path
 from suanli_node.engine.runs import RunFolder, RunSpec
 from suanli_node.engine.supervisor import supervise
 from suanli_node.sandbox import bubblewrap, cgroup
-cgroup.own_groups = dict
+cgroup.homes = list
 bubblewrap.is_true_root = lambda: False
 folder = RunFolder(Path(sys.argv[1]))
 folder.create()
@@ -333,6 +334,15 @@ def test_where_no_control_group_binds_the_supervisor_does(executor: Executor, tm
     words = ["-c", SUPERVISE_WITHOUT_GROUPS, str(tmp_path / "bare"), str(environment), json.dumps(spec.to_json())]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert done.stdout.strip() in flood.reasons
+
+
+def test_where_no_control_group_binds_a_small_lease_can_use_every_core(executor: Executor, tmp_path: Path) -> None:
+    """The control run of the canary `cpu`: nothing else of the sandbox holds it."""
+    spec = RunSpec("bare", argv=("python", "-c", CPU, "0.15"), cpus_milli=100, seconds=20)
+    environment = executor.state.environments / empty_name()
+    words = ["-c", SUPERVISE_WITHOUT_GROUPS, str(tmp_path / "bare"), str(environment), json.dumps(spec.to_json())]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert done.stdout.strip() == "exit_nonzero", done.stderr
 
 
 def test_what_is_left_behind_dies_with_the_run(executor: Executor) -> None:

@@ -26,9 +26,10 @@ from suanli_node.engine.environment import EnvironmentStore, PackageIndex
 from suanli_node.engine.executor import Executor, HostCapacity
 from suanli_node.engine.runlog import LogEntry, Source, read_log
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
+from suanli_node.sandbox import selftest as selftest_module
 from suanli_node.sandbox.bubblewrap import is_true_root
-from suanli_node.sandbox.cgroup import group_name, own_groups
-from suanli_node.sandbox.selftest import canaries, selftest
+from suanli_node.sandbox.cgroup import group_name, homes
+from suanli_node.sandbox.selftest import Canary, canaries, selftest
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError
 
 pytestmark = pytest.mark.e2e
@@ -133,16 +134,16 @@ def test_starting_twice_runs_once(executor: Executor) -> None:
     assert output(executor, lease_id) == "ran\n"
 
 
-def test_work_inputs_and_preface(executor: Executor) -> None:
+def test_work_and_inputs(executor: Executor) -> None:
     lease_id = f"lease-{secrets.token_hex(6)}"
     folder = executor.folder(lease_id)
     (folder.work / "main.py").write_text(
         "open('made', 'w').write(open('/in/data').read().upper())\nprint(open('made').read())"
     )
     (folder.inputs / "data").write_text("from the input")
-    executor.start(RunSpec(lease_id, argv=("python3", "main.py"), preface="prepared\n"))
+    executor.start(RunSpec(lease_id, argv=("python3", "main.py")))
     assert executor.wait(lease_id, WAIT_S).reason == "ok"
-    assert output(executor, lease_id) == "prepared\nFROM THE INPUT\n"
+    assert output(executor, lease_id) == "FROM THE INPUT\n"
     assert (folder.inputs / "data").read_text() == "from the input"
 
 
@@ -420,7 +421,25 @@ def test_environment_caps(executor: Executor, tmp_path: Path) -> None:
 
 def test_selftest_holds(executor: Executor, secret: Path) -> None:
     held = selftest(executor, (secret, executor.state.path), say=lambda _: None)
-    assert held == tuple(canary.name for canary in canaries(()))
+    limits = ("", *executor.health()["limits"])
+    assert held == tuple(canary.name for canary in canaries(()) if canary.limit in limits)
+
+
+def test_a_canary_that_this_machine_cannot_hold_is_not_named(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether no control group is there, or one is there and does not bind."""
+    said: list[str] = []
+    without = {**executor.health(), "limits": []}
+    with monkeypatch.context() as patched:
+        patched.setattr(executor, "health", lambda: without)
+        assert "cpu" not in selftest(executor, (), say=said.append)
+    assert "no limit: cpu" in said
+    got_out = Canary("cpu", "import sys; sys.exit('used 1.50 s of CPU in 0.61 s')", limit="cpu")
+    monkeypatch.setattr(selftest_module, "canaries", lambda _: (got_out,))
+    monkeypatch.setattr(executor, "health", lambda: {"limits": ["cpu"]})
+    assert selftest(executor, (), say=said.append) == ()
+    assert said[-1] == "not held: cpu: used 1.50 s of CPU in 0.61 s"
 
 
 def test_selftest_removes_what_an_earlier_one_left(executor: Executor) -> None:
@@ -468,7 +487,7 @@ def test_supervisor_that_dies_takes_its_job_along(executor: Executor) -> None:
     assert (status.phase, status.reason) == (RunPhase.LOST, "worker_lost")
     assert left_of([job.pid]) == []
     executor.health(probe=True)
-    assert [str(group) for group in own_groups().values() if (group / group_name(lease_id)).exists()] == []
+    assert [str(home.folder) for home in homes() if (home.folder / group_name(lease_id)).exists()] == []
 
 
 DAEMON = """
@@ -515,7 +534,7 @@ def test_runs_outlive_the_daemon_not_the_host_and_shutdown_leaves_nothing(tmp_pa
     family += inhabitants(_recorded_pid(executor))
     executor.shutdown()
     assert left_of(family) == []
-    assert [str(group) for group in own_groups().values() if (group / group_name("endless")).exists()] == []
+    assert [str(home.folder) for home in homes() if (home.folder / group_name("endless")).exists()] == []
     assert sorted(path.name for path in state.iterdir()) == ["environments", "ray_host.lock", "ray_host.log", "runs"]
     entries, _ = read_log(state / "runs/survivor/log", 0)
     assert b"".join(entry.data for entry in entries) == b"before\nafter\n"

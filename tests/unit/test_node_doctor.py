@@ -19,7 +19,7 @@ PASSWORD = "open sesame"
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Of a node whose chain and market are away, and whose engine is not looked at."""
-    monkeypatch.setattr(doctor, "_engine", lambda _: "not looked at")
+    monkeypatch.setattr(doctor, "_engine", lambda _, facts: "not looked at")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     create(tmp_path / "key.json", PASSWORD, scrypt_n=SCRYPT_N_DEVNET)
     nowhere = f"http://127.0.0.1:{free_port()}"
@@ -94,3 +94,29 @@ def test_a_chain_that_is_away_is_named_and_hides_nothing(settings: Settings) -> 
     assert settings.chain in found["chain"].detail
     shown = doctor.render_findings(list(found.values()))
     assert shown.count("FAIL") == sum(not finding.ok for finding in found.values())
+
+
+@pytest.mark.parametrize(
+    ("controllers", "said", "not_said"),
+    [
+        (["cpu", "memory", "pids"], ["by the kernel: CPU time, memory, processes"], ["polled", "every core"]),
+        (["pids"], ["by the kernel: processes", "polled ten times a second: memory", "every core"], []),
+        ([], ["by the kernel: per process only", "polled ten times a second: memory, processes", "every core"], []),
+    ],
+)
+def test_it_says_which_limits_the_kernel_enforces(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    controllers: list[str],
+    said: list[str],
+    not_said: list[str],
+) -> None:
+    def engine(_: Settings, facts: dict[str, object]) -> str:
+        facts["limits"] = controllers
+        return "it runs"
+
+    monkeypatch.setattr(doctor, "_engine", engine)
+    found = look(settings, "limits")
+    assert found.ok
+    assert [words for words in said if words not in found.detail] == []
+    assert [words for words in not_said if words in found.detail] == []

@@ -200,7 +200,13 @@ def test_what_leases_hold_of_the_disk_is_not_missing_at_the_next_start(
 def test_canaries_get_out_without_a_sandbox(tmp_path: Path) -> None:
     """The control run: a set of programs that never gets out anywhere would prove nothing."""
     (tmp_path / "secret").write_text("s")
-    arguments = {"files": [str(tmp_path)], "writes": [str(tmp_path)], "processes": ["5"], "memory": ["16"]}
+    arguments = {
+        "files": [str(tmp_path)],
+        "writes": [str(tmp_path)],
+        "processes": ["5"],
+        "memory": ["16"],
+        "cpu": ["0.01"],
+    }
     for canary in canaries(()):
         command = [sys.executable, "-c", canary.program, *arguments.get(canary.name, [])]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

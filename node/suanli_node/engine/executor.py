@@ -27,7 +27,7 @@ from suanli_node.engine.namespace import StateFolder
 from suanli_node.engine.runlog import LogEntry, read_log
 from suanli_node.engine.runs import RunFolder, RunSpec, RunStatus, lost, write_json
 from suanli_node.sandbox.bubblewrap import Bubblewrap, is_true_root
-from suanli_node.sandbox.cgroup import discard
+from suanli_node.sandbox.cgroup import discard, settle
 from suanli_protocol import faults
 from suanli_protocol.errors import ConfigurationError, ExecutionError, NotFoundError, SuanliError, TimedOutError
 
@@ -189,6 +189,7 @@ class Executor:
             return None
         self._clear()
         self.state.create()
+        settle()
         command = [*namespaces(), *host_command(self.state, capacity, mask, lock)]
         with self.state.log.open("wb") as log:
             process = subprocess.Popen(

@@ -21,6 +21,7 @@ from typing import Any
 
 from suanli_node.engine.devices import Devices
 from suanli_node.engine.namespace import RAY, RUNS, StateFolder, enter
+from suanli_node.sandbox.cgroup import enforced
 from suanli_node.sandbox.process_tree import children
 from suanli_protocol.errors import ExecutionError, SuanliError
 
@@ -196,6 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
         "memory_mib": options.memory_mib,
         "accelerators": len(devices.accelerators),
         "sandbox": "B",
+        "limits": list(enforced()),
     }
     host = RayHost(state, facts, devices)
     host.warm_up(cpus)

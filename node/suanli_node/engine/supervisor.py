@@ -51,7 +51,7 @@ def supervise(
     try:
         status = supervision.run(environment, devices)
     except Exception as error:  # whatever fails here, the job is dead by now: its run has an end, and the cause is told
-        detail = error.detail if isinstance(error, SuanliError) else f"the supervisor failed: {error!r:.300}"
+        detail = error.detail if isinstance(error, SuanliError) else f"the supervisor failed: {error!s:.300}"
         with suppress(OSError):
             log.append(Source.NODE, f"{detail}\n".encode(), _now_ms())
         status = ended(supervision.status, Reason.SANDBOX_FAILED, detail)

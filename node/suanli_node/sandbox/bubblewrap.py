@@ -137,11 +137,12 @@ class BubblewrapPrisoner:
             used.append(os.wait4(self._init, 0)[2])  # or it left that to us
         told = json_lines(read_all(self._status))
         code = next((line["exit-code"] for line in told if "exit-code" in line), None)
-        killed, refused = self.out_of_memory(), self.out_of_processes()
+        killed, refused, counted_ms = self.out_of_memory(), self.out_of_processes(), self._group.cpu_ms()
         self._group.remove()
         for descriptor in (self._status, self._init_handle, self.done):
             os.close(descriptor)
-        return Ending(code, int(sum(one.ru_utime + one.ru_stime for one in used) * 1000), killed, refused)
+        reaped_ms = int(sum(one.ru_utime + one.ru_stime for one in used) * 1000)
+        return Ending(code, max(reaped_ms, counted_ms), killed, refused)
 
 
 class _Start:
@@ -168,7 +169,7 @@ class _Start:
         )  # fmt: skip
         for descriptor in [*self._inherited, stdout_far, stderr_far]:
             os.close(descriptor)
-        group, init = Cgroup({}), 0
+        group, init = Cgroup(), 0
         try:
             init = first_process(status)
             group = Cgroup.create(group_name(self._cell.name), self._group_limits())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from suanli_node.sandbox.cgroup import own_groups
+from suanli_node.sandbox.cgroup import own_group, own_groups
 from suanli_node.sandbox.disk import disk_usage
 from suanli_node.supply.accelerators import Accelerator, find_accelerators
 from suanli_node.upkeep import FREE_MIB_MIN
@@ -107,9 +107,10 @@ def cpu_quota_milli() -> int:
         folder = own_groups()["cpu"]
         quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
         found += [quota * 1000 // period] if quota > 0 else []
-    with suppress(OSError, ValueError):
-        quota_text, period_text = (_unified() / "cpu.max").read_text().split()
-        found.append(int(quota_text) * 1000 // int(period_text))
+    for folder in _unified():
+        with suppress(OSError, ValueError):
+            quota_text, period_text = (folder / "cpu.max").read_text().split()
+            found.append(int(quota_text) * 1000 // int(period_text))
     return min(found)
 
 
@@ -118,8 +119,9 @@ def memory_limit_bytes() -> int:
     found = [2**63]
     with suppress(OSError, ValueError, KeyError):
         found.append(int((own_groups()["memory"] / "memory.limit_in_bytes").read_text()))
-    with suppress(OSError, ValueError):
-        found.append(int((_unified() / "memory.max").read_text()))
+    for folder in _unified():
+        with suppress(OSError, ValueError):
+            found.append(int((folder / "memory.max").read_text()))
     return min(found)
 
 
@@ -145,8 +147,7 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _unified() -> Path:
-    """Our group in the version-2 hierarchy; it may not exist."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    path = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    return Path("/sys/fs/cgroup") / path.lstrip("/")
+def _unified() -> list[Path]:
+    """Our group in the version 2 hierarchy and all above it: each of them limits us."""
+    own = own_group()
+    return [] if own is None else [folder for folder in (own, *own.parents) if (folder / "cgroup.controllers").exists()]
