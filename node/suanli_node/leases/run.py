@@ -52,6 +52,7 @@ SETUP_LOG_BYTES = 4 * 2**20
 TRIES = 4  # of a step that fails, or takes the process with it
 AGAIN_S = 10.0  # between them
 ROOM_LOOK_S = 0.5
+POST_S = 60.0  # a relay may take for a receipt or a phase
 CALLS_HANGING_MAX = 4  # of one lease
 OWN_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # no doing of a job's
 NO_LOG = LogSummary(sha256=hex32(sha256(b"")), size=0, chunks=0)
@@ -345,7 +346,8 @@ class LeaseRun:
                 faults.reach("node.run.started")
                 return
             except (ExecutionError, TimedOutError) as error:
-                if attempt == START_TRIES - 1 or (isinstance(error, ExecutionError) and error.code not in HOST_AWAY):
+                is_final = isinstance(error, ExecutionError) and error.code not in HOST_AWAY
+                if is_final or attempt == START_TRIES - 1 or self._spare_s() <= 0:
                     raise ExecutionError(error.detail, hint=error.hint, code=error.code) from error
                 self._host_is_away(error)
 
@@ -453,8 +455,9 @@ class LeaseRun:
             patience = Until(self._halt, max(1.0, float(self.assignment.clauses.window)))
             self._deliver(patience)
             self._ship_log(patience)
+        what, send = "posting a receipt", partial(self._relay.post_receipt, record.lease, signed)
         try:
-            persist(partial(self._relay.post_receipt, record.lease, signed), self._halt, "posting a receipt")
+            persist(partial(self._bounded.within, POST_S, send, what), self._halt, what)
         except NotFoundError:
             if not record.bare:  # of a bare one nobody was told, so nobody keeps its receipt
                 raise
@@ -557,9 +560,12 @@ class LeaseRun:
         except IndexError:
             return
         try:
-            self._relay.report(self.record.lease, report)
-        except SuanliError as error:
-            log.warning("lease %s: phase %s was not reported: %s", self.record.view.id, report.phase, error.detail)
+            send = partial(self._relay.report, self.record.lease, report)
+            self._bounded.within(POST_S, send, "reporting a phase")
+        except Halted:
+            return
+        except Exception as error:
+            log.warning("lease %s: phase %s was not reported: %s", self.record.view.id, report.phase, _words(error))
 
     # The log
 
