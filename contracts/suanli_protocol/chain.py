@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from suanli_protocol.answers import AnswerError, Patience, whole
@@ -49,6 +49,7 @@ GAS_MAX = 16_777_216  # of one transaction (EIP-7825)
 GAS_MARGIN = (6, 5)  # the estimate times 1.2
 TIP_FALLBACK_WEI = 10**9
 LOG_SPAN_BLOCKS = 2_000
+BATCH_MAX = 100  # questions in one request; endpoints have limits of their own
 _POLL_S = (0.002, 0.5)
 
 
@@ -133,6 +134,15 @@ class Chain:
         """The answer of a contract's view; ChainRevertedError if it reverts."""
         request = {"to": to, "data": "0x" + data.hex()} | ({"from": sender} if sender else {})
         return self._read("eth_call", [request, _block_id(block)], read_data)
+
+    def call_all(self, to: str, data: Sequence[bytes], *, block: BlockId = "latest") -> list[bytes]:
+        """The answers of a contract's view to several calls, BATCH_MAX in one request; ChainError if one fails."""
+        questions = [[{"to": to, "data": "0x" + one.hex()}, _block_id(block)] for one in data]
+        found: list[bytes] = []
+        for start in range(0, len(questions), BATCH_MAX):
+            answers = self._rpc_all("eth_call", questions[start : start + BATCH_MAX])
+            found += [self._understand("eth_call", partial(read_data, answer)) for answer in answers]
+        return found
 
     def logs(self, address: str, first: int, last: int, *, topics: Sequence[bytes | None] = ()) -> list[Log]:
         """The events of a contract in blocks first..last, in order: those with these topics, None being any."""
@@ -271,15 +281,30 @@ class Chain:
 
     def rpc(self, method: str, *params: object) -> Any:
         """The result of one JSON-RPC request."""
-        body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
-        answer = self._post(body)
+        return self._result(method, self._post(self._question(method, params)))
+
+    def _rpc_all(self, method: str, params: Sequence[Sequence[object]]) -> list[Any]:
+        """The results of several requests in one; one after the other where the endpoint takes no such."""
+        if len(params) > 1:
+            questions = [self._question(method, one) for one in params]
+            with suppress(ChainUnavailableError):
+                answer = self._post(questions)
+                if isinstance(answer, list) and len(answer) == len(questions):
+                    found = {str(item.get("id")): item for item in answer if isinstance(item, dict)}
+                    return [self._result(method, found.get(str(one["id"]))) for one in questions]
+        return [self.rpc(method, *one) for one in params]
+
+    def _question(self, method: str, params: Sequence[object]) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
+
+    def _result(self, method: str, answer: Any) -> Any:
         if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
             raise self._unavailable(f"it answered {method} with no JSON-RPC")
         if answer.get("error") is not None:
             raise refused(method, answer["error"])
         return answer["result"]
 
-    def _post(self, body: dict[str, Any]) -> Any:
+    def _post(self, body: dict[str, Any] | list[dict[str, Any]]) -> Any:
         status, answer = self._exchange(json.dumps(body, separators=(",", ":")).encode())
         if not 200 <= status < 300:
             raise self._unavailable(f"it answered with HTTP {status}")

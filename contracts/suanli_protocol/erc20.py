@@ -36,7 +36,11 @@ def word(value: str | int | bytes) -> bytes:
 
 def view(chain: Chain, to: str, signature: str, *values: str | int | bytes, block: BlockId = "latest") -> list[int]:
     """Calls a view that takes and gives single words, without web3; the answer's words as integers."""
-    answer = chain.call(to, calldata(signature, *values), block=block)
+    return words(chain, to, signature, chain.call(to, calldata(signature, *values), block=block))
+
+
+def words(chain: Chain, to: str, signature: str, answer: bytes) -> list[int]:
+    """The words that a view answered; ChainUnavailableError if it answered nothing such."""
     if not answer or len(answer) % 32:
         raise ChainUnavailableError(
             f"{to} on {chain.url} does not answer {signature}", hint="is this the right chain and address?"

@@ -36,9 +36,11 @@ class KnownAccounts:
 
     def __init__(self) -> None:
         self.held: dict[str, Account] = {}
+        self.asked: list[set[str]] = []
 
     def get(self, addresses: Any) -> dict[str, Account]:
         """The test's accounts; unknown ones are empty."""
+        self.asked += [set(addresses)] if addresses else []
         return {address: self.held.get(address, Account()) for address in addresses}
 
     def advance(self, block: int, touched: Any, read: Any = None) -> None:

@@ -208,3 +208,46 @@ def test_any_revert_data_gives_an_error(data: bytes) -> None:
 def test_every_error_of_the_escrow_has_a_hint() -> None:
     declared = {item["name"] for item in artifact("LeaseEscrow")["abi"] if item["type"] == "error"}
     assert {name for name in declared if name.startswith("LeaseEscrow_")} <= set(HINTS)
+
+
+def batching(requests: list[Any], *, takes_batches: bool = True) -> Chain:
+    """A chain that answers each call with its own data, batches in the reverse order."""
+
+    def result(question: Any) -> Any:
+        return {"jsonrpc": "2.0", "id": question["id"], "result": question["params"][0]["data"]}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        question = json.loads(request.content)
+        requests.append(question)
+        if isinstance(question, list):
+            return (
+                httpx.Response(200, json=[*map(result, reversed(question))]) if takes_batches else httpx.Response(400)
+            )
+        return httpx.Response(200, json=result(question))
+
+    return Chain("http://chain.test", transport=httpx.MockTransport(answer))
+
+
+def test_many_calls_are_few_requests() -> None:
+    requests: list[Any] = []
+    data = [bytes([n, 1]) for n in range(250)]
+    assert batching(requests).call_all(ACCOUNT, data, block=7) == data
+    assert [len(request) for request in requests] == [100, 100, 50]
+    assert {question["params"][1] for request in requests for question in request} == {"0x7"}
+
+
+def test_an_endpoint_without_batches_is_asked_one_by_one() -> None:
+    requests: list[Any] = []
+    assert batching(requests, takes_batches=False).call_all(ACCOUNT, [b"a", b"b"]) == [b"a", b"b"]
+    assert len(requests) == 3
+
+
+def test_a_call_that_fails_among_many_fails_them() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        first, second = json.loads(request.content)
+        return httpx.Response(
+            200, json=[{"id": first["id"], "result": "0x"}, {"id": second["id"], "error": {"code": 3, "message": "no"}}]
+        )
+
+    with pytest.raises(ChainError, match="no"):
+        Chain("http://chain.test", transport=httpx.MockTransport(answer)).call_all(ACCOUNT, [b"a", b"b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,14 @@ def test_a_full_disk_accepts_nothing(desk: Desk) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count=1000000")
     assert len(desk.keeper.view().offers) == len(outcomes) - len(failed)
     assert limits
+
+
+def test_of_a_paper_whose_signature_does_not_hold_no_account_is_read(desk: Desk) -> None:
+    """Or whoever invents papers could have the chain asked, and accounts kept, without end."""
+    forged = replace(an_offer_paper(), signature=bytes(64))
+    stale = a_bid_paper(valid_until=NOW)
+    refused = desk.submit(forged, stale)
+    assert [error.reason for error in refused] == ["signature", "bid_expired"]
+    assert desk.accounts.asked == []
+    desk.submit(an_offer_paper(), a_bid_paper())
+    assert desk.accounts.asked[0] == {provider().address, consumer().address}

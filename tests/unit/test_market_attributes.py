@@ -13,7 +13,6 @@ from suanli_market.admission.checks import MarketTerms, doubts_of_offer
 from suanli_market.admission.papers import KNOWN_CHARACTERS_MAX, KNOWN_MAX, read_offer
 from suanli_protocol import wire
 from suanli_protocol.errors import ProtocolError
-from suanli_protocol.lease import Account
 from suanli_protocol.log import ReasonCode
 from support.builders import NOW, a_domain, an_offer, market, provider, some_attributes
 
@@ -56,7 +55,7 @@ def test_a_known_document_under_an_offer_that_names_another_is_refused() -> None
     read_offer(posted(some_attributes().to_json()))
     terms = MarketTerms(market().address, a_domain(), 50, 0, 10)
     paper = read_offer(posted(some_attributes().to_json(), attributes=some_attributes(region="DE").digest()))
-    reasons = [doubt.code for doubt in doubts_of_offer(paper, Account(free=1), terms, NOW)]
+    reasons = [doubt.code for doubt in doubts_of_offer(paper, terms, NOW)]
     assert reasons == [ReasonCode.ATTRIBUTES]
 
 

@@ -196,11 +196,16 @@ class ChangingEscrow:
     def __init__(self) -> None:
         self.free = 5
         self.reads: list[tuple[str, int]] = []
+        self.asked = 0
         self.during: Any = lambda: None
 
     def account(self, address: str, *, block: int) -> Account:
-        self.reads.append((address, block))
-        found = Account(free=self.free)
+        return self.accounts([address], block=block)[address]
+
+    def accounts(self, addresses: list[str], *, block: int) -> dict[str, Account]:
+        self.asked += 1
+        self.reads += [(address, block) for address in addresses]
+        found = {address: Account(free=self.free) for address in addresses}
         self.during()
         return found
 
@@ -232,6 +237,19 @@ def test_an_account_that_changes_while_it_is_read_is_read_again() -> None:
     escrow.during = lambda: accounts.advance(3, {"z"})
     with pytest.raises(ChainUnavailableError):
         accounts.get(["z"])
+
+
+def test_accounts_are_read_together_and_the_longest_unused_are_forgotten() -> None:
+    escrow = ChangingEscrow()
+    accounts = Accounts(escrow, accounts_max=3)  # type: ignore[arg-type]
+    assert set(accounts.get(["a", "b", "c"])) == {"a", "b", "c"}
+    assert set(accounts.get(["a", "d"])) == {"a", "d"}
+    assert escrow.asked == 2
+    accounts.get(["a", "c", "d"])
+    assert escrow.asked == 2, "b left"
+    assert set(accounts.get("abcdef")) == set("abcdef"), "more than are kept"
+    accounts.advance(2, {"a", "f"}, accounts.read(["f", "z"], 2))
+    assert escrow.reads[-1] == ("f", 2), "what is not kept is not read ahead"
 
 
 def test_one_process_alone_holds_a_folder(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def reason_name(code: int) -> str:
     return f"reason_{code}"
 
 
-def doubts_of_offer(offer: OfferPaper, account: Account, terms: MarketTerms, now: int) -> Iterator[Doubt]:
-    """What speaks against an offer, in the order of checking."""
+def doubts_of_offer(offer: OfferPaper, terms: MarketTerms, now: int) -> Iterator[Doubt]:
+    """What speaks against an offer, whatever its account is, in the order of checking."""
     paper = offer.paper
     yield from _signature_doubts(offer, terms)
     if sha256(offer.document) != paper.attributes:
@@ -92,6 +92,11 @@ def doubts_of_offer(offer: OfferPaper, account: Account, terms: MarketTerms, now
     if paper.max_window < terms.min_window:
         least = format_duration(terms.min_window)
         yield Doubt(ReasonCode.WINDOW_TOO_SHORT, f"maxWindow is under this market's least window of {least}")
+
+
+def account_doubts_of_offer(offer: OfferPaper, account: Account) -> Iterator[Doubt]:
+    """What speaks against an offer by its account, in the order of checking."""
+    paper = offer.paper
     if paper.counter != account.counter:
         yield Doubt(Refusal.OFFER_COUNTER, *_counter_words(paper.counter, account))
     if account == Account(counter=account.counter):
@@ -100,8 +105,8 @@ def doubts_of_offer(offer: OfferPaper, account: Account, terms: MarketTerms, now
         )
 
 
-def doubts_of_bid(bid: BidPaper, account: Account, terms: MarketTerms, now: int) -> Iterator[Doubt]:
-    """What speaks against a bid, in the order of checking."""
+def doubts_of_bid(bid: BidPaper, terms: MarketTerms, now: int) -> Iterator[Doubt]:
+    """What speaks against a bid, whatever its account is, in the order of checking."""
     paper = bid.paper
     yield from _signature_doubts(bid, terms)
     if documents_digest(bid.job_digest, bid.constraints.digest()) != paper.documents:
@@ -121,6 +126,11 @@ def doubts_of_bid(bid: BidPaper, account: Account, terms: MarketTerms, now: int)
     if paper.window < terms.min_window:
         least = format_duration(terms.min_window)
         yield Doubt(ReasonCode.WINDOW_TOO_SHORT, f"the window is under this market's least of {least}")
+
+
+def account_doubts_of_bid(bid: BidPaper, account: Account) -> Iterator[Doubt]:
+    """What speaks against a bid by its account, in the order of checking."""
+    paper = bid.paper
     if paper.counter != account.counter:
         yield Doubt(Refusal.BID_COUNTER, *_counter_words(paper.counter, account))
     if account.free == 0:

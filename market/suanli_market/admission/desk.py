@@ -174,24 +174,39 @@ class Admission:
             return intake.Past.of(session, [job.submission.id for job in jobs], self._terms.address)
 
     def _judge(self, jobs: Sequence[_Job]) -> None:
-        """Sets each paper's doubt. Before the chain's facts refuse one, the newest block is looked at."""
+        """Sets each paper's doubt. Only of those whose signature holds the chain is asked, of all together.
+
+        Before the chain's facts refuse one, the newest block is looked at.
+        """
         papers = [job for job in jobs if isinstance(job.submission, OfferPaper | BidPaper)]
-        self._judge_papers(papers)
-        doubtful = [job for job in papers if job.doubt is not None and job.doubt.code in checks.CHAIN_REASONS]
+        now = self._keeper.now()
+        for job in papers:
+            job.doubt = self._own_doubt(job.submission, now)
+        sound = [job for job in papers if job.doubt is None]
+        self._judge_by_accounts(sound)
+        doubtful = [job for job in sound if job.doubt is not None and job.doubt.code in checks.CHAIN_REASONS]
         if doubtful:
             self._catch_up()
-            self._judge_papers(doubtful)
+            self._judge_by_accounts(doubtful)
 
-    def _judge_papers(self, papers: Sequence[_Job]) -> None:
+    def _own_doubt(self, submission: Submission, now: int) -> checks.Doubt | None:
+        match submission:
+            case OfferPaper() as offer:
+                return next(checks.doubts_of_offer(offer, self._terms, now), None)
+            case BidPaper() as bid:
+                return next(checks.doubts_of_bid(bid, self._terms, now), None)
+            case _:
+                return None
+
+    def _judge_by_accounts(self, papers: Sequence[_Job]) -> None:
         accounts = self._keeper.accounts.get({job.submission.party for job in papers})
-        now = self._keeper.now()
         for job in papers:
             account = accounts[job.submission.party]
             match job.submission:
                 case OfferPaper() as offer:
-                    job.doubt = next(checks.doubts_of_offer(offer, account, self._terms, now), None)
+                    job.doubt = next(checks.account_doubts_of_offer(offer, account), None)
                 case BidPaper() as bid:
-                    job.doubt = next(checks.doubts_of_bid(bid, account, self._terms, now), None)
+                    job.doubt = next(checks.account_doubts_of_bid(bid, account), None)
                     job.doubt = job.doubt or self._funds_doubt(bid, account)
             job.doubt = job.doubt or self._room_doubt(job.submission.party)
 

@@ -75,15 +75,9 @@ def offers(market: Market) -> Response:
 @router.post("/quotes", response_model=Quote)
 def post_quote(body: QuoteRequest, market: Market) -> Response:
     """Which offers would do for a bid, and why the others would not."""
-    view = market.keeper.view([body_consumer(body)])
-    found = quote(body, view, decimals=market.info.decimals, symbol=market.info.symbol)
+    found = quote(body, market.keeper.view(), decimals=market.info.decimals, symbol=market.info.symbol)
     wanted = {wire.to_hex(proposal.offer.id) for proposal in found.proposals}
     return answer(found.as_json({item["id"]: item for item in _offer_views(market, wanted)}))
-
-
-def body_consumer(body: QuoteRequest) -> str:
-    """The consumer that a quote is for."""
-    return wire.read_address(body.bid.get("consumer"), name="Bid.consumer")
 
 
 def _offer_views(market: Services, wanted: set[str] | None = None) -> list[wire.Json]:

@@ -15,7 +15,7 @@ from suanli_market.clearing.overlay import Overlay
 from suanli_market.clearing.search import hits
 from suanli_protocol import wire
 from suanli_protocol.documents import Constraints
-from suanli_protocol.lease import stake_down
+from suanli_protocol.lease import Account, stake_down
 from suanli_protocol.messages import Bid
 from suanli_protocol.signing import struct_hash
 
@@ -53,7 +53,7 @@ def quote(body: wire.QuoteRequest, view: View, *, decimals: int, symbol: str) ->
     paper = wire.paper_from_json(Bid, body.bid)
     wish = wish_of(Constraints.parse(body.constraints))
     bid = StandingBid.of(struct_hash(paper), 0, paper, wish)
-    rich = replace(view.facts.account(paper.consumer), free=2**96 - 1)
+    rich = Account(free=2**96 - 1)
     facts = replace(view.facts, accounts=Overlay(view.facts.accounts, {paper.consumer: rich}))
     best = islice(hits(bid, view.offers, facts), OFFERS_MAX)
     proposals = tuple(Proposal(bid, hit.entry.offer, hit.terms) for hit in best)
