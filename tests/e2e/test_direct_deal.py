@@ -57,6 +57,7 @@ def test_a_job_runs_and_is_paid_without_any_market(alley: Alley) -> None:
     summary = json.loads(done.out)
     assert (summary["phase"], summary["exitCode"], summary["fee"]) == ("settled", 0, "0")
     assert int(summary["paid"]) > 0
+    assert (alley.home.state / "census.json").exists(), "the node reads its openings from the chain"
     assert "42" in alley.consumer("logs", summary["job"][:10]).out
     audited = alley.consumer("audit", "lease", summary["lease"])
     assert audited.status == 0, audited.out + audited.err

@@ -132,6 +132,15 @@ def test_a_relay_that_never_answers_holds_up_no_claim(scene: Scene) -> None:
     assert len(scene.relay.asked) <= inquiry.THREADS
 
 
+def test_a_lease_that_cannot_be_looked_at_keeps_no_other_from_its_pay(scene: Scene) -> None:
+    scene.runs[0].record.signed = None  # as of one that was claimed by a former process, whose claim was taken back
+    scene.book.clock = DUE
+    scene.look()
+    assert scene.moves == ["claim"] * 19
+    scene.look()
+    assert scene.moves == ["claim"] * 19
+
+
 def test_the_relays_answer_is_heard_and_settled_in_its_time(scene: Scene) -> None:
     scene.runs = scene.runs[:1]
     scene.relay.countersignature = "0x" + "22" * 64

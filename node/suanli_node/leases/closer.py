@@ -57,6 +57,9 @@ class Closer:
                     self._look(run, now)
             except SuanliError as error:
                 self._put_off(run, now or 0, error)
+            except Exception:  # one lease keeps none of the others from its pay
+                log.exception("lease %s cannot be looked at", run.record.view.id)
+                self._next[run.record.view.id] = ((now or 0) + AGAIN_S, AGAIN_S)
 
     def hurry(self) -> None:
         """Something may have changed: look at all of them at the next look. May be called from any thread."""
