@@ -86,7 +86,10 @@ def _wire(
     store.on_commit = hub.wake
     keeper = Keeper(Accounts(escrow), signer.address, min_fee=int(info.min_fee))
     load_book(store, keeper)
-    terms = MarketTerms(signer.address, escrow.domain, info.fee_bps, int(info.min_fee), info.min_window)
+    paper_money = max(1, 10**info.decimals // 100)
+    terms = MarketTerms(
+        signer.address, escrow.domain, info.fee_bps, int(info.min_fee), info.min_window, paper_money=paper_money
+    )
     indexer = Indexer(
         store,
         keeper,

@@ -10,20 +10,23 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from suanli_market.admission import checks
+from suanli_market.admission import crowding
 from suanli_market.admission.log import AdmissionLog, Line, acknowledgements, tip_of
+from suanli_market.admission.papers import OfferPaper
 from suanli_market.admission.submissions import RefusedError, Withdrawal
 from suanli_market.store import Store
-from suanli_market.tables import BidRow, EntryRow, HeadRow, OfferRow
+from suanli_market.tables import BidRow, EntryRow, EventRow, HeadRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.errors import FundsError, MarketError, NotFoundError, SignatureError
 from suanli_protocol.lease import Account
-from suanli_protocol.log import GENESIS_HEAD, EntryKind, verify_acknowledgement
+from suanli_protocol.log import GENESIS_HEAD, EntryKind, ReasonCode, verify_acknowledgement
+from suanli_protocol.signing import Signer
 from support.builders import (
     CREDIT,
     NOW,
     a_domain,
     a_seat,
+    a_signer,
     consumer,
     market,
     provider,
@@ -150,10 +153,66 @@ def test_a_matched_bid_cannot_be_withdrawn(desk: Desk) -> None:
 
 
 def test_a_full_book_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "PAPERS_PER_PARTY_MAX", 1)
+    monkeypatch.setattr(crowding, "PAPERS_PER_PARTY_MAX", 1)
     desk.submit(an_offer_paper())
     (refused,) = desk.submit(an_offer_paper(valid_until=NOW + 700))
     assert refused.reason == "book_full"
+
+
+def some_offers(count: int, signer: Signer, first: int = 0) -> list[OfferPaper]:
+    return [
+        an_offer_paper(signer, provider=signer.address, valid_until=NOW + 100 + n) for n in range(first, first + count)
+    ]
+
+
+def test_an_account_has_room_by_its_free_money(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that places cost money that is held, not one coin for all of them."""
+    monkeypatch.setattr(crowding, "PAPERS_PER_PARTY_LEAST", 2)
+    poor, better = a_signer(7), a_signer(8)
+    desk.accounts.held |= {poor.address: Account(free=1), better.address: Account(free=30_000)}
+    for signer, room in ((poor, 2), (better, 2 + 3)):
+        for offer in some_offers(room, signer):
+            desk.submit(offer)
+        (refused,) = desk.submit(*some_offers(1, signer, 50))
+        assert refused.reason == "book_full"
+        assert f"it may have {room}" in refused.error.detail
+    assert len(desk.submit(an_offer_paper())) == 1, "others have room"
+
+
+def test_a_full_book_loses_who_has_least_behind_each_paper(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    poor, other = a_signer(7), a_signer(8)
+    desk.accounts.held |= {poor.address: Account(free=100), other.address: Account(free=33)}
+    offers = some_offers(3, poor)
+    for offer in offers:
+        desk.submit(offer)
+    monkeypatch.setattr(crowding, "PAPERS_MAX", 3)
+    monkeypatch.setattr(crowding, "LEAVING_MAX", 1)
+    (refused,) = desk.submit(*some_offers(1, other))
+    assert refused.reason == "book_full"
+    (refused,) = desk.submit(*some_offers(1, other))
+    assert "no account has less" in refused.error.detail
+    (answer,) = desk.submit(an_offer_paper())
+    assert entry_of(answer).kind == EntryKind.OFFER
+    assert desk.keeper.count(poor.address) == (2, 3)
+    with desk.store.read() as session:
+        states = [session.get_one(OfferRow, wire.to_hex(offer.id)).state for offer in offers]
+        line = session.exec(select(EntryRow).where(EntryRow.kind == EntryKind.WITHDRAW)).one()
+        told = session.exec(select(EventRow).where(EventRow.party == poor.address)).one()
+    assert states == ["expired", "open", "open"], "the oldest"
+    assert (line.paper, line.reason) == (wire.to_hex(offers[0].id), ReasonCode.BOOK_FULL)
+    assert told.kind == "offer.expired"
+
+
+def test_a_bid_that_left_a_full_book_says_why(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.accounts.held[consumer().address] = Account(free=CREDIT)
+    bid = a_bid_paper()
+    desk.submit(bid)
+    monkeypatch.setattr(crowding, "PAPERS_MAX", 1)
+    desk.submit(an_offer_paper())
+    with desk.store.read() as session:
+        row = session.get_one(BidRow, wire.to_hex(bid.id))
+        assert (row.state, row.reason) == ("expired", "book_full")
+    assert desk.keeper.count(consumer().address) == (0, 1)
 
 
 def test_a_full_disk_accepts_nothing(desk: Desk) -> None:

@@ -18,8 +18,6 @@ from suanli_protocol.signing import Domain, verify_hashed
 from suanli_protocol.units import BPS, format_duration
 
 VALIDITY_MAX_S = 30 * 86_400
-PAPERS_MAX = 200_000
-PAPERS_PER_PARTY_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class MarketTerms:
     fee_bps: int
     min_fee: int
     min_window: int
+    paper_money: int = 10_000  # free base units for each open paper of an account beyond its first ones
 
 
 @dataclass(frozen=True, slots=True)

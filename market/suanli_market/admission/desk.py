@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from suanli_market.admission import checks, intake
+from suanli_market.admission.crowding import Crowding
 from suanli_market.admission.log import AdmissionLog, Line, Tip, tip_of
 from suanli_market.admission.papers import BidPaper, OfferPaper
 from suanli_market.admission.refusals import Refusals, TooManyRefusedError
 from suanli_market.admission.submissions import Outcome, RefusedError, RefusedReceipt, Submission, Withdrawal
-from suanli_market.clearing.book import Change, Entered
+from suanli_market.clearing.book import Change, Entered, Left
 from suanli_market.clearing.conditions import StandingBid, StandingOffer
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.clearing.shortfall import least_deposit
@@ -85,6 +86,7 @@ class Admission:
         self._terms = terms
         self._catch_up = catch_up
         self._refusals = Refusals()
+        self._crowding = Crowding(keeper, terms)
         self._papers = papers
         self._tip: Tip | None = None  # None: to be read from the tables
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -180,6 +182,7 @@ class Admission:
         """
         papers = [job for job in jobs if isinstance(job.submission, OfferPaper | BidPaper)]
         now = self._keeper.now()
+        self._crowding.begin()
         for job in papers:
             job.doubt = self._own_doubt(job.submission, now)
         sound = [job for job in papers if job.doubt is None]
@@ -208,7 +211,7 @@ class Admission:
                 case BidPaper() as bid:
                     job.doubt = next(checks.account_doubts_of_bid(bid, account), None)
                     job.doubt = job.doubt or self._funds_doubt(bid, account)
-            job.doubt = job.doubt or self._room_doubt(job.submission.party)
+            job.doubt = job.doubt or self._crowding.doubt(job.submission.party, account)
 
     def _funds_doubt(self, bid: BidPaper, account: Account) -> checks.Doubt | None:
         needed = least_deposit(bid.standing(0), self._keeper.view([bid.party]))
@@ -216,13 +219,6 @@ class Admission:
             return None
         detail = f"the cheapest offer that would do locks {needed} base units, the account has {account.free} free"
         return checks.Doubt(Refusal.CONSUMER_FUNDS, detail, f"deposit at least {needed - account.free} more")
-
-    def _room_doubt(self, party: str) -> checks.Doubt | None:
-        own, total = self._keeper.count(party)
-        if own < checks.PAPERS_PER_PARTY_MAX and total < checks.PAPERS_MAX:
-            return None
-        detail = f"the book is full ({own} papers of this account, {total} in all)"
-        return checks.Doubt(ReasonCode.BOOK_FULL, detail, "withdraw some, or wait until some expire")
 
     def _settle_outcome(
         self,
@@ -280,13 +276,15 @@ class Admission:
     def _write(
         self, session: Session, tip: Tip, lines: list[Line], groups: list[list[_Job]]
     ) -> tuple[list[Change], Tip]:
-        if not lines:
+        leaving = intake.leave(session, self._crowding.leaving())
+        if not lines and not leaving:
             return [], tip
         at, now = now_ms(), self._keeper.now()
-        tip, acks = self._log.append(session, tip, lines, at)
-        changes: list[Change] = []
+        evicted = [Line(EntryKind.WITHDRAW, id_, ReasonCode.BOOK_FULL) for id_ in leaving]
+        tip, acks = self._log.append(session, tip, [*lines, *evicted], at)
+        changes: list[Change] = [Left(id_) for id_ in leaving]
         admitted: list[tuple[Submission, int]] = []
-        for ack, jobs in zip(acks, groups, strict=True):
+        for ack, jobs in zip(acks, groups, strict=False):  # then come those that left
             for job in jobs:
                 job.outcome = _outcome_of(job, ack)
             submission = jobs[0].submission

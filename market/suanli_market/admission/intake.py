@@ -122,6 +122,26 @@ def withdraw(session: Session, withdrawal: Withdrawal) -> Change:
     return Left(withdrawal.id)
 
 
+def leave(session: Session, papers: Iterable[bytes]) -> list[bytes]:
+    """Takes papers off a full book, as if their time were over, and tells their parties; those that were open."""
+    left: list[bytes] = []
+    for paper in papers:
+        id_ = wire.to_hex(paper)
+        row = session.get(OfferRow, id_) or session.get(BidRow, id_)
+        if row is None or row.state not in ("open", "queued"):
+            continue
+        row.state = "expired"
+        if isinstance(row, BidRow):
+            row.reason = "book_full"
+            data = {"reason": row.reason, "rejections": [], "considered": 0}
+            note(session, [row.consumer], "bid.expired", bid=id_, data=data)
+        else:
+            note(session, [row.provider], "offer.expired", data={"offer": id_})
+        session.add(row)
+        left.append(paper)
+    return left
+
+
 def _own_row(session: Session, withdrawal: Withdrawal) -> OfferRow | BidRow:
     id_ = wire.to_hex(withdrawal.id)
     if withdrawal.kind == "offer":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from heapq import nsmallest
+from itertools import chain
 from typing import assert_never
 
 from suanli_market.clearing.conditions import Facts, StandingBid, StandingOffer
@@ -200,6 +202,17 @@ class Book:
     def count(self, party: str) -> tuple[int, int]:
         """How many papers are open: by the party, in all."""
         return self.by_party[party], len(self.offers) + len(self.bids)
+
+    def least_worth(self, count: int, below: int) -> list[bytes]:
+        """The papers with the least free money of their account for each, less than `below`; of equals the oldest.
+
+        A bid that is being opened is none of them. The accounts are those of the last `settle`.
+        """
+        worth = {party: self._accounts[party].free // papers for party, papers in self.by_party.items()}
+        offers = (((worth[e.offer.offer.provider], e.offer.seq), id_) for id_, e in self.offers.items())
+        bids = (((worth[bid.bid.consumer], bid.seq), id_) for id_, bid in self.bids.items() if id_ not in self.pending)
+        least = nsmallest(count, (entry for entry in chain(offers, bids) if entry[0][0] < below))
+        return [id_ for _, id_ in least]
 
     def waiting(self) -> tuple[StandingBid, ...]:
         """The bids that no pending match takes, nor another bid of their seat, by their place in the log."""

@@ -100,6 +100,11 @@ class Keeper:
         with self._lock:
             return self._block, self._block_hash
 
+    def least_worth(self, count: int, below: int) -> list[bytes]:
+        """See Book.least_worth."""
+        with self._lock:
+            return self._book.least_worth(count, below)
+
     def count(self, party: str) -> tuple[int, int]:
         """How many papers are open: by the party, in all."""
         with self._lock:
