@@ -282,7 +282,7 @@ def test_status_and_doctor_say_how_it_is(street: Street) -> None:
     connections = street.home.connections(street.market.url)
     healthy = street.home.ask("doctor", *connections, "--json")
     findings = {finding["name"]: finding["ok"] for finding in json.loads(healthy.stdout)}
-    names = ["sandbox", "disk", "index", "key", "chain", "escrow", "market", "clock", "funds", "engine"]
+    names = ["sandbox", "disk", "index", "key", "chain", "escrow", "market", "clock", "funds", "engine", "limits"]
     assert (list(findings), all(findings.values()), healthy.returncode) == (names, True, 0), healthy.stdout
     ill = street.home.ask("doctor", *connections, "--escrow", street.node.address, "--market", "http://127.0.0.1:9")
     assert ill.returncode == 2
