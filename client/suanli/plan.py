@@ -175,11 +175,6 @@ class Plan:
         return self.choices[0]
 
     @property
-    def runner_up(self) -> Choice | None:
-        """The second best offer."""
-        return self.choices[1] if len(self.choices) > 1 else None
-
-    @property
     def rejected(self) -> list[wire.Rejection]:
         """Which conditions reject how many offers."""
         return list(self.rejections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from suanli.session.closing import see_closed, take_receipt
 from suanli.session.joblog import LogFollower
 from suanli.session.outcome import status_of
 from suanli.session.session import Session
-from suanli.session.standing import billable_until
+from suanli.session.standing import billable_until, stop
 from suanli_protocol import wire
 from suanli_protocol.documents import LogSummary
 from suanli_protocol.errors import IntegrityError
@@ -122,15 +123,15 @@ def countersign(scene: Scene, seconds: int) -> Receipts:
 
 def test_a_running_lease_is_billable_to_its_end_and_a_stopped_one_to_the_stop(world: World, tmp_path: Path) -> None:
     scene = Scene(world, tmp_path)
-    agreement, block = scene.agreement, scene.view.block
-    assert billable_until(scene.desk(), agreement, block) == agreement.clauses.ends_at
+    agreement = scene.agreement
+    assert billable_until(scene.desk(), agreement) == agreement.clauses.ends_at
     scene.stop()
     clock = scene.progress.clock
-    assert billable_until(scene.desk(), agreement, block) == clock < agreement.clauses.ends_at
+    assert billable_until(scene.desk(), agreement) == clock < agreement.clauses.ends_at
     time.sleep(1.1)
     scene.claim(0)
     assert scene.progress.clock > clock
-    assert billable_until(scene.desk(), agreement, block) == clock
+    assert billable_until(scene.desk(), agreement) == clock
 
 
 def test_nothing_is_signed_for_the_time_after_a_stop(world: World, tmp_path: Path) -> None:
@@ -165,8 +166,8 @@ def test_what_the_own_endpoint_has_not_seen_is_waited_for(world: World, tmp_path
     closed = scene.view.model_copy(update={"state": "settled", "settled_transaction": "0x" + "ee" * 32})
     with pytest.raises(NotYetOnChainError, match="still holds"):
         see_closed(scene.desk(), scene.agreement, closed)
-    with pytest.raises(NotYetOnChainError, match="does not open"):
-        see_closed(scene.desk(), scene.agreement, closed.model_copy(update={"block": scene.view.block + 1}))
+    with pytest.raises(NotYetOnChainError, match="has not opened"):
+        see_closed(scene.desk(), replace(scene.agreement, id=b"\x09" * 32), closed)
     scene.settle(0, Kind.DONE)
     see_closed(scene.desk(), scene.agreement, closed)
     assert scene.record.phase == "settled"
@@ -198,6 +199,16 @@ def test_a_false_receipt_keeps_no_job_from_its_end(world: World, tmp_path: Path)
     assert (record.phase, record.paid, record.reason, status_of(record)) == ("settled", "2", "receipt_refused", 104)
     assert "amount" in record.detail
     assert not record.countersignature
+
+
+@pytest.mark.parametrize("block", [0, 2**40])
+def test_where_a_lease_was_opened_is_nobodys_word(world: World, tmp_path: Path, block: int) -> None:
+    scene = Scene(world, tmp_path)
+    lie = scene.view.model_copy(update={"block": block})
+    assert stop(scene.desk(), scene.agreement).state == "stopped"
+    scene.settle(0, Kind.DONE)
+    see_closed(scene.desk(), scene.agreement, lie)
+    assert scene.record.phase == "settled"
 
 
 def test_other_money_than_was_signed_is_named(world: World, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def take_receipt(
     """
     record, signed = desk.record, desk.market.receipt(agreement.id)
     job = JobDocument.parse(record.job) if record.job is not None else None
-    until = billable_until(desk, agreement, view.block)
+    until = billable_until(desk, agreement)
     claim = evidences.read_claim(agreement, signed, desk.domain, job, int(time.time()), until)
     evidences.check_log(claim.evidence, log.wait(claim.evidence.log.chunks, LOG_S))
     phase = _phase_of(claim)
@@ -128,7 +128,7 @@ def see_closed(desk: Desk, agreement: Agreement, view: wire.LeaseView) -> None:
 
     NotYetOnChainError while the own endpoint has not seen it, IntegrityError if other than the signed amount was paid.
     """
-    closed = standing(desk, agreement, view.block).closed_by
+    closed = standing(desk, agreement).closed_by
     if closed is None:
         raise NotYetOnChainError("the escrow still holds the lease that the market calls closed")
     faults.reach("client.settlement.seen")

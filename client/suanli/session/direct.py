@@ -83,10 +83,9 @@ def settle(desk: Desk, agreement: Agreement) -> None:
     record = desk.record
     receipt = wire.paper_from_json(Receipt, record.receipt)
     signatures = (wire.from_hex(record.receipt_signature, size=64), wire.from_hex(record.countersignature, size=64))
-    opened_in = desk.market.lease(agreement.id).block
 
     def look() -> LeaseHistory:
-        return standing(desk, agreement, opened_in)
+        return standing(desk, agreement)
 
     def send(found: LeaseHistory) -> TxReceipt:
         paid = Settlement(agreement.lease, found.progress, receipt.amount, receipt.kind, receipt.evidence, *signatures)

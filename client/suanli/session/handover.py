@@ -34,17 +34,17 @@ def agree(desk: Desk, view: wire.LeaseView) -> tuple[Agreement, bool]:
         agreements.check_terms(agreement)
     except IntegrityError as breach:
         if view.state == "open" and not desk.record.delivered:
-            _veto(desk, agreement, view.block, breach)
+            _veto(desk, agreement, breach)
             raise
         return agreement, False
     return agreement, True
 
 
-def _veto(desk: Desk, agreement: Agreement, opened_in: int, breach: IntegrityError) -> None:
+def _veto(desk: Desk, agreement: Agreement, breach: IntegrityError) -> None:
     """Stops a lease that breaks the consumer's conditions: nothing was sent, nothing is billable."""
     desk.tell("notice", f"refused before anything was sent: {breach.detail}")
     try:
-        history = stop(desk, agreement, opened_in)
+        history = stop(desk, agreement)
     except SuanliError as error:
         breach.hint = f"the lease could not be stopped either: {error.detail}"
         return
@@ -127,7 +127,7 @@ def hand_over(desk: Desk, agreement: Agreement) -> None:
 def cancel(desk: Desk) -> None:
     """Stops the lease on the chain by its own word, not the market's."""
     view = desk.market.lease(wire.from_hex(desk.record.lease))
-    stop(desk, agreements.read_agreement(view, desk.domain, desk.signer.address), view.block)
+    stop(desk, agreements.read_agreement(view, desk.domain, desk.signer.address))
 
 
 def withdraw(desk: Desk) -> None:

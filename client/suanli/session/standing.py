@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 from suanli.lease_change import change_lease
-from suanli.session.agreement import NEVER_USED, Agreement, NotYetOnChainError
+from suanli.session.agreement import Agreement, NotYetOnChainError
 from suanli.session.desk import Desk
+from suanli.session.lookback import events_of
 from suanli_protocol import wire
 from suanli_protocol.errors import IntegrityError
-from suanli_protocol.events import Claimed, EscrowEvent, Opened, Stopped
+from suanli_protocol.events import Claimed, EscrowEvent, Stopped
 from suanli_protocol.lease import seat_word
 from suanli_protocol.lease_history import LeaseHistory, fold
 
 
-def standing(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
-    """What became of a lease since it was opened, in that block by the relay's word.
+def standing(desk: Desk, agreement: Agreement) -> LeaseHistory:
+    """What became of a lease since it was opened; where that was nobody has to say.
 
     NotYetOnChainError if the own endpoint has not seen it, IntegrityError if events and the escrow's word disagree.
     """
-    return fold(_events(desk, agreement, opened_in))
+    return fold(_events(desk, agreement))
 
 
-def billable_until(desk: Desk, agreement: Agreement, opened_in: int) -> int:
+def billable_until(desk: Desk, agreement: Agreement) -> int:
     """The second of Unix UTC from which nothing more is billable, proven by the chain; raises as `standing` does.
 
     That is the lease's end, or the clock of a stop or claim before it.
     """
-    events = _events(desk, agreement, opened_in)
+    events = _events(desk, agreement)
     clocks = [event.clock for event in events if isinstance(event, Stopped | Claimed)]
     return min([agreement.clauses.ends_at, *clocks])
 
 
-def _events(desk: Desk, agreement: Agreement, opened_in: int) -> list[EscrowEvent]:
+def _events(desk: Desk, agreement: Agreement) -> list[EscrowEvent]:
     """The lease's own events from its opening on: all of them, as the escrow's word at its seat proves."""
     head = desk.network.chain.block("latest").number
-    events = desk.escrow.events_of_lease(agreement.id, opened_in, head)
-    if not any(isinstance(event, Opened) for event in events):
-        raise NotYetOnChainError(f"block {opened_in} does not open the lease {wire.to_hex(agreement.id)}")
+    events = events_of(desk.escrow, agreement.id, agreement.clauses.opened_at, head)
+    if not events:
+        raise NotYetOnChainError(f"the chain has not opened the lease {wire.to_hex(agreement.id)}")
     history = fold(events)
     if history.closed_by is not None:  # a later attempt may have taken the seat: its word tells nothing any more
         return events
     word = desk.escrow.seat(agreement.lease.seat_key, block=head)
-    if word == NEVER_USED:
-        raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(agreement.id)}")
     if word != seat_word(agreement.id, history.progress):
         raise IntegrityError(
             "chain: the escrow's word is not what the lease's events make", hint="ask another chain endpoint"
@@ -49,11 +48,11 @@ def _events(desk: Desk, agreement: Agreement, opened_in: int) -> list[EscrowEven
     return events
 
 
-def stop(desk: Desk, agreement: Agreement, opened_in: int) -> LeaseHistory:
+def stop(desk: Desk, agreement: Agreement) -> LeaseHistory:
     """Ends the billable time unless something else has; tells which, and returns how the lease stands then."""
 
     def look() -> LeaseHistory:
-        return standing(desk, agreement, opened_in)
+        return standing(desk, agreement)
 
     history, mined = change_lease(
         desk.escrow,
