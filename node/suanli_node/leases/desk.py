@@ -180,8 +180,7 @@ class LeaseDesk:
     def _take(self, lease: str, view: wire.LeaseView | None, is_news: bool) -> None:
         try:
             if view is None:
-                relay, id_ = self._services.relay_of(lease), wire.from_hex(lease, size=32, name="lease")
-                view = self._bounded.within(VIEW_S, partial(relay.lease, id_), "reading a lease")
+                view = self._ask_relay(lease)
             self._accept(lease, view, is_news=is_news)
         except SuanliError as error:
             log.warning("lease %s is not taken: %s", lease, error.detail)
@@ -191,6 +190,12 @@ class LeaseDesk:
             with self._lock:
                 self._taking.discard(lease)
                 self._rung.discard(lease)
+
+    def _ask_relay(self, lease: str) -> wire.LeaseView:
+        relay, id_ = self._services.relay_of(lease), wire.from_hex(lease, size=32, name="lease")
+        if relay is not self._services.market:
+            return relay.lease(id_)  # our own shelf, which waits for no market
+        return self._bounded.within(VIEW_S, partial(relay.lease, id_), "reading a lease")
 
     def _accept(self, lease: str, view: wire.LeaseView, *, is_news: bool) -> None:
         record = LeaseRecord(view)
