@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 
 from suanli_protocol import wire
-from suanli_protocol.errors import ProtocolError, SignatureError
+from suanli_protocol.errors import ProtocolError, SignatureError, SuanliError
 from suanli_protocol.market_client import HEADERS
 from suanli_protocol.messages import Request
 from suanli_protocol.signing import Domain, verify
@@ -16,6 +16,12 @@ from suanli_protocol.signing import Domain, verify
 TOLERANCE_S = 60
 NONCES_MAX = 1_000_000
 _BUCKET_S = TOLERANCE_S * 2
+
+
+class CrowdedError(SuanliError):
+    """So many requests came that no more of their nonces can be kept; this one is as good as any."""
+
+    code, title, http_status, retryable = "too_many_requests", "Too many requests", 429, True
 
 
 class Gate:
@@ -71,5 +77,5 @@ class Gate:
             if key in self._seen:
                 raise SignatureError("this request was sent before", hint="sign each request with a new nonce")
             if len(self._seen) >= NONCES_MAX:
-                raise SignatureError("too many requests within a minute", hint="slow down")
+                raise CrowdedError("too many requests within a minute", hint="try again later")
             self._seen[key] = now

@@ -23,7 +23,7 @@ from suanli_market.settings import FINALIZED, Settings
 from suanli_market.store import Store
 from suanli_protocol.bodies import CHUNK_BYTES_MAX, JSON_BYTES_MAX
 from suanli_protocol.errors import ChainUnavailableError, ConfigurationError, SignatureError
-from suanli_protocol.gate import Gate
+from suanli_protocol.gate import CrowdedError, Gate
 from suanli_protocol.lease import Account
 from suanli_protocol.market_client import signed_headers
 from support.builders import a_domain, consumer, market, provider
@@ -260,3 +260,17 @@ def test_one_process_alone_holds_a_folder(tmp_path: Path) -> None:
     first.close()
     second.hold()
     second.close()
+
+
+def test_a_gate_that_can_keep_no_more_nonces_says_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suanli_protocol.gate.NONCES_MAX", 1)
+    gate = Gate(a_domain(), market().address)
+
+    def ask() -> str:
+        headers = signed_headers(consumer(), a_domain(), market().address, "GET", "/v1/leases", b"")
+        return gate.check("GET", "/v1/leases", b"", {name.lower(): value for name, value in headers.items()})
+
+    assert ask() == consumer().address
+    with pytest.raises(CrowdedError) as error:
+        ask()
+    assert (error.value.http_status, error.value.retryable) == (429, True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -12,16 +14,19 @@ from suanli_market.admission import papers
 from suanli_market.admission.submissions import Withdrawal
 from suanli_market.api.auth import Signer
 from suanli_market.api.types import Id, Sender, answer
+from suanli_market.clearing.explain import Allowance, explained
 from suanli_market.clearing.quotes import quote
 from suanli_market.services import Market, Services
 from suanli_market.tables import BidRow, OfferRow
 from suanli_protocol import wire
 from suanli_protocol.errors import NotFoundError
 from suanli_protocol.lease import Account
+from suanli_protocol.problems import LimitError
 from suanli_protocol.wire import Acknowledgement, BidView, OfferView, Quote, QuoteRequest, SignedBid, SignedOffer
 
 router = APIRouter(prefix="/v1", tags=["papers"])
 OFFERS_MAX = 10_000
+_allowance, _lock = Allowance(), threading.Lock()  # of this process: a quote looks at each offer of the book
 
 
 @router.post("/offers", response_model=Acknowledgement)
@@ -75,7 +80,11 @@ def offers(market: Market) -> Response:
 @router.post("/quotes", response_model=Quote)
 def post_quote(body: QuoteRequest, market: Market) -> Response:
     """Which offers would do for a bid, and why the others would not."""
-    found = quote(body, market.keeper.view(), decimals=market.info.decimals, symbol=market.info.symbol)
+    view = market.keeper.view()
+    with _lock:
+        if not _allowance.take(explained(view.offers), time.monotonic()):
+            raise LimitError("too many quotes are asked for", hint="ask again in a second", limit="quotes")
+    found = quote(body, view, decimals=market.info.decimals, symbol=market.info.symbol)
     wanted = {wire.to_hex(proposal.offer.id) for proposal in found.proposals}
     return answer(found.as_json({item["id"]: item for item in _offer_views(market, wanted)}))
 
