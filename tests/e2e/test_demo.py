@@ -102,7 +102,7 @@ def test_a_demo_from_up_to_down(person: Person) -> None:
     where = {process["name"]: process["url"] for process in status["processes"]}
     assert (where["chain"], where["market"]) == (status["chain"], status["market"])
     for node in ("lotus", "bamboo"):
-        assert httpx.get(f"{where[node]}/v1/info", timeout=10).json()["name"] == node
+        assert httpx.get(f"{where[node]}/v1/market", timeout=10).json()["name"] == node
     assert Path(status["keys"], "consumer.json").is_file()
     assert Path(status["logs"], "bamboo.log").is_file()
     assert status["token"].startswith("0x")

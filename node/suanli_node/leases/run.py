@@ -506,8 +506,8 @@ class LeaseRun:
             self.close(self._services.ending(self.record, standing.history))
 
     def _learn_stop(self) -> None:
-        """The chain's clock of a stop."""
-        if self.record.reason != Reason.STOPPED:
+        """The chain's clock of a stop, also of one that the job forestalled by an end of its own."""
+        if self.record.reason != Reason.STOPPED and not self._stopped.is_set():
             return
         try:
             self.record.stopped_at = self._services.stand(self.assignment).stopped_at or self._stopped_at
