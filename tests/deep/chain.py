@@ -80,10 +80,7 @@ class Devnet:
 
     def kill(self) -> int:
         """kill -9; the number of blocks that are gone. A dump that was half written is replaced by the one before."""
-        with suppress(OSError):
-            if _height_of(self.state) >= 0:
-                shutil.copy(self.state, self._good.with_suffix(".new"))
-                self._good.with_suffix(".new").replace(self._good)
+        self._keep_good()
         height = self.height()
         self.service.kill()
         self.service.noticed_dead()
@@ -92,6 +89,13 @@ class Devnet:
             shutil.copy(self._good, self.state)
             kept = _height_of(self.state)
         return height - kept
+
+    def _keep_good(self) -> None:
+        """The present dump is the good one if it is whole; it is read once, for Anvil may write it meanwhile."""
+        with suppress(OSError, ValueError):
+            data = self.state.read_bytes()
+            json.loads(data)
+            self._good.write_bytes(data)
 
     def reorganise(self, depth: int, *, forget: frozenset[str] = frozenset()) -> tuple[int, int]:
         """Replaces the newest blocks; their transactions come again but for those of the senders to `forget`.
