@@ -87,6 +87,7 @@ LIES: dict[str, tuple[Callable[[Opened], wire.LeaseView], type[SuanliError], str
     "attempt": (lambda o: o.told(attempt=2), IntegrityError, "make the lease"),
     "id": (lambda o: o.told(id="0x" + "11" * 32), IntegrityError, "make the lease"),
     "huge rate": (lambda o: o.told(rate=str(2**96)), ProtocolError, "do not fit"),
+    "huge time": (lambda o: o.told(opened_at=2**62), ProtocolError, "do not fit"),
     "job": (lambda o: o.told(job_digest="0x" + "11" * 32), IntegrityError, "job and constraints"),
     "constraints": (
         lambda o: o.told(constraints=builders.some_constraints(arch="arm64").to_json()),

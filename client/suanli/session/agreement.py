@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from suanli_protocol import wire
 from suanli_protocol.documents import Attributes, Constraints, documents_digest
-from suanli_protocol.errors import IntegrityError, ProtocolError, SuanliError
+from suanli_protocol.errors import IntegrityError, SuanliError
 from suanli_protocol.lease import (
     Account,
     Clauses,
@@ -23,10 +23,10 @@ from suanli_protocol.lease import (
     refusal,
     same_address,
     seat_word,
-    terms,
 )
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Domain, struct_hash, verify
+from suanli_protocol.stated_terms import stated_terms
 from suanli_protocol.traits import Trait
 
 NEVER_USED = bytes(32)
@@ -72,27 +72,8 @@ def read_agreement(view: wire.LeaseView, domain: Domain, consumer: str) -> Agree
     job_digest = wire.from_hex(view.job_digest, size=32, name="jobDigest")
     if documents_digest(job_digest, constraints.digest()) != bid.documents:
         raise IntegrityError("documents: job and constraints are not those that the bid names")
-    lease, clauses = _terms(view, bid, offer)
+    lease, clauses = stated_terms(view, bid, offer)
     return Agreement(lease_id(lease), view.number, bid, offer, attributes, constraints, lease, clauses, job_digest)
-
-
-def _terms(view: wire.LeaseView, bid: Bid, offer: Offer) -> tuple[Lease, Clauses]:
-    try:
-        lease, clauses = terms(
-            bid,
-            offer,
-            rate=int(view.rate),
-            index=view.index,
-            attempt=view.attempt,
-            spent=int(view.spent),
-            opened_at=view.opened_at,
-        )
-        found = lease_id(lease)
-    except (ValueError, OverflowError) as error:
-        raise ProtocolError(f"the terms of the lease do not fit their types: {error}") from error
-    if found != wire.from_hex(view.id, size=32, name="id"):
-        raise IntegrityError(f"id: papers, rate and time of opening make {wire.to_hex(found)}, not {view.id}")
-    return lease, clauses
 
 
 def check_bid(agreement: Agreement, own_bid: Bid) -> None:

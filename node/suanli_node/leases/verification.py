@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from suanli_protocol import wire
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.documents import Attributes, Constraints, documents_digest
-from suanli_protocol.errors import IntegrityError, ProtocolError, SuanliError
-from suanli_protocol.lease import Clauses, Lease, lease_id, terms
+from suanli_protocol.errors import IntegrityError, SuanliError
+from suanli_protocol.lease import Clauses, Lease, lease_id
 from suanli_protocol.messages import Bid, Offer
 from suanli_protocol.signing import Domain, verify
+from suanli_protocol.stated_terms import stated_terms
 
 ReadSeat = Callable[[bytes], bytes]  # the escrow's word at a seat key, at the depth that the node trusts
 
@@ -74,21 +75,5 @@ def read_bare(view: wire.LeaseView, provider: str) -> Assignment:
 
 
 def _with_terms(view: wire.LeaseView, bid: Bid, offer: Offer, job_digest: bytes) -> Assignment:
-    try:
-        lease, clauses = terms(
-            bid,
-            offer,
-            rate=int(view.rate),
-            index=view.index,
-            attempt=view.attempt,
-            spent=int(view.spent),
-            opened_at=view.opened_at,
-        )
-        found = lease_id(lease)
-    except ValueError as error:
-        raise ProtocolError(f"the terms of the lease do not fit their types: {error}") from error
-    if found != wire.from_hex(view.id, size=32, name="id"):
-        raise IntegrityError(
-            f"papers, rate, index, attempt and time of opening make the lease {wire.to_hex(found)}, not {view.id}"
-        )
-    return Assignment(found, bid, offer, lease, clauses, job_digest)
+    lease, clauses = stated_terms(view, bid, offer)
+    return Assignment(lease_id(lease), bid, offer, lease, clauses, job_digest)
