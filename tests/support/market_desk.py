@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from suanli_market.admission import checks
 from suanli_market.admission.desk import Admission
@@ -89,3 +94,15 @@ def a_bid_paper(**fields: Any) -> BidPaper:
     paper = a_bid(**{"documents": documents_digest(job.digest(), constraints.digest()), **fields})
     signature = consumer().sign(a_domain(), paper)
     return BidPaper(struct_hash(paper), paper, signature, constraints, job.digest())
+
+
+@contextmanager
+def a_desk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A desk over a new database, while the market's clock stands at NOW."""
+    monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW))
+    store = Store(folder)
+    store.migrate()
+    made = Desk(store)
+    yield made
+    made.admission.stop()
+    store.close()

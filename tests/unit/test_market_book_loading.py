@@ -14,24 +14,19 @@ from suanli_market.admission.submissions import Withdrawal
 from suanli_market.bootstrap import load_book
 from suanli_market.clearing.matching import CheapestFirst
 from suanli_market.clearing.rounds import Rounds
-from suanli_market.store import Store, follow
+from suanli_market.store import follow
 from suanli_market.tables import BidRow, MatchRow
 from suanli_protocol import wire
-from support.builders import NOW, a_seat, consumer, market
-from support.market_desk import Desk, a_bid_paper, an_offer_paper
+from support.builders import a_seat, consumer, market
+from support.market_desk import Desk, a_bid_paper, a_desk, an_offer_paper
 
 SLOW_S = 0.3  # longer than what runs beside it would take
 
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW))
-    store = Store(tmp_path)
-    store.migrate()
-    made = Desk(store)
-    yield made
-    made.admission.stop()
-    store.close()
+    with a_desk(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def some_rounds(desk: Desk) -> Rounds:

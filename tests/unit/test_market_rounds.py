@@ -15,7 +15,6 @@ from suanli_market.admission.submissions import Withdrawal
 from suanli_market.clearing.book import Opened, View
 from suanli_market.clearing.matching import CheapestFirst, Clearing
 from suanli_market.clearing.rounds import Rounds
-from suanli_market.store import Store
 from suanli_market.tables import BidRow, EventRow, MatchRow, OfferRow, RoundRow
 from suanli_protocol import wire
 from suanli_protocol.escrow import Block
@@ -24,7 +23,7 @@ from suanli_protocol.log import merkle_root
 from suanli_protocol.messages import ZERO32, Match, Round
 from suanli_protocol.signing import keccak256, struct_hash
 from support.builders import CREDIT, NOW, a_need, a_seat, consumer, market, provider
-from support.market_desk import Desk, a_bid_paper, an_offer_paper
+from support.market_desk import Desk, a_bid_paper, a_desk, an_offer_paper
 
 
 class Clock:
@@ -46,13 +45,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr("suanli_market.clearing.keeper.time.time", lambda: float(NOW))
-    store = Store(tmp_path)
-    store.migrate()
-    made = Desk(store)
-    yield made
-    made.admission.stop()
-    store.close()
+    with a_desk(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def some_rounds(desk: Desk, matched: list[int] | None = None, policy: Any = None) -> Rounds:
