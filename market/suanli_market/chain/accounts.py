@@ -49,7 +49,7 @@ class Accounts:
 
     def get(self, addresses: Iterable[str]) -> dict[str, Account]:
         """The accounts at the known block; ChainUnavailableError if one has to be read and cannot be."""
-        wanted = set(addresses)
+        wanted = dict.fromkeys(addresses)  # in the order of the call, so that the longest unused are the same each time
         for _ in range(_ATTEMPTS):
             with self._lock:
                 kept = {address: self._known[address] for address in wanted if address in self._known}
