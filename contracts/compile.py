@@ -21,7 +21,7 @@ import nodejs
 
 HERE = Path(__file__).resolve().parent
 COMPILER: dict[str, Any] = json.loads((HERE / "compiler.json").read_text())
-OUTPUT = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]
+OUTPUT = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object", "evm.deployedBytecode.immutableReferences"]
 SHIPPED = HERE / "suanli_protocol" / "abi"
 TEST_ONLY = nodejs.ROOT / "tests" / "support" / "abi"
 ARTIFACTS = {
@@ -51,7 +51,7 @@ def compile_contract(binary: Path, source: str) -> dict[str, Any]:
     request = {
         "language": "Solidity",
         "sources": {source: {"content": (nodejs.ROOT / source).read_text()}},
-        "settings": {**COMPILER["settings"], "outputSelection": {source: {name: OUTPUT}}},
+        "settings": {**COMPILER["settings"], "outputSelection": {source: {name: OUTPUT}, "*": {"": ["ast"]}}},
     }
     answer = solcx.compile_standard(request, solc_binary=binary)
     for warning in answer.get("errors", []):
@@ -63,8 +63,27 @@ def compile_contract(binary: Path, source: str) -> dict[str, Any]:
         "abi": contract["abi"],
         "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
         "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        "immutables": immutables(contract["evm"]["deployedBytecode"]["immutableReferences"], answer["sources"]),
         "compiler": COMPILER,
     }
+
+
+def immutables(references: dict[str, list[dict[str, int]]], sources: dict[str, Any]) -> dict[str, list[int]]:
+    """Where the runtime code leaves 32 bytes for each immutable, by the variable's name."""
+    names = {node["id"]: node["name"] for node in _nodes(sources) if node.get("nodeType") == "VariableDeclaration"}
+    found = {names[int(key)]: sorted(place["start"] for place in places) for key, places in references.items()}
+    if len(found) < len(references):
+        raise RuntimeError("two immutables have one name: they could not be told apart in deployed code")
+    return dict(sorted(found.items()))
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    """Every object of a syntax tree."""
+    if isinstance(tree, dict):
+        yield tree
+    if isinstance(tree, dict | list):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from _nodes(branch)
 
 
 def as_text(artifact: dict[str, Any]) -> str:

@@ -10,8 +10,7 @@ from suanli_protocol.chain import Chain
 from suanli_protocol.errors import ConfigurationError
 from suanli_protocol.signing import NAME, VERSION, Domain, address_bytes, keccak256
 
-_PUSH32 = b"\x7f"
-_HOLE = bytes(32)  # where the compiler leaves room for an immutable
+WORD = 32
 
 
 def check_escrow_code(chain: Chain, address: str) -> bytes:
@@ -34,38 +33,37 @@ def check_escrow_code(chain: Chain, address: str) -> bytes:
 
 def is_escrow_code(code: bytes, domain: Domain) -> bool:
     """Whether runtime code is the compiled escrow, its immutables filled with this domain and one token's address."""
-    values = immutables_of(code, compiled_escrow())
-    if values is None:
+    compiled = compiled_escrow()
+    places: dict[str, list[int]] = artifact("LeaseEscrow")["immutables"]
+    token = code[places["token"][0] :][:WORD]
+    if len(code) != len(compiled) or token[:12] != bytes(12):
         return False
-    tokens = set(values) - known_values(domain)
-    return len(tokens) == 1 and all(value[:12] == bytes(12) for value in tokens)
+    filled = bytearray(compiled)
+    for name, value in {**domain_immutables(domain), "token": token}.items():
+        for at in places[name]:
+            filled[at : at + WORD] = value
+    return bytes(filled) == code
 
 
-def immutables_of(code: bytes, compiled: bytes) -> list[bytes] | None:
-    """What fills the holes of the compiled code, in their order; None if the code differs elsewhere too."""
-    if len(code) != len(compiled):
-        return None
-    values, filled, at = [], bytearray(compiled), 0
-    while (at := compiled.find(_PUSH32 + _HOLE, at)) >= 0:
-        value = code[at + 1 : at + 33]
-        filled[at + 1 : at + 33] = value
-        values.append(value)
-        at += 33
-    return values if bytes(filled) == code else None
-
-
-def known_values(domain: Domain) -> set[bytes]:
-    """What an escrow remembers of its own domain (EIP-712): every immutable of it but the token."""
-    texts = (NAME.encode(), VERSION.encode())
+def domain_immutables(domain: Domain) -> dict[str, bytes]:
+    """What an escrow remembers of its own domain (OpenZeppelin's EIP712): every immutable of it but the token."""
+    name, version = NAME.encode(), VERSION.encode()
     return {
-        domain.separator,
-        domain.chain_id.to_bytes(32, "big"),
-        address_bytes(domain.escrow).rjust(32, b"\0"),
-        *map(keccak256, texts),
-        *(text.ljust(31, b"\0") + bytes([len(text)]) for text in texts),  # OpenZeppelin's ShortString
+        "_cachedDomainSeparator": domain.separator,
+        "_cachedChainId": domain.chain_id.to_bytes(WORD, "big"),
+        "_cachedThis": address_bytes(domain.escrow).rjust(WORD, b"\0"),
+        "_hashedName": keccak256(name),
+        "_hashedVersion": keccak256(version),
+        "_name": _short_string(name),
+        "_version": _short_string(version),
     }
 
 
+def _short_string(text: bytes) -> bytes:
+    """OpenZeppelin's ShortString: up to 31 bytes, and their number in the last."""
+    return text.ljust(WORD - 1, b"\0") + bytes([len(text)])
+
+
 def compiled_escrow() -> bytes:
-    """The runtime code that was compiled, with its holes."""
+    """The runtime code that was compiled; it has zeros where the immutables go."""
     return bytes.fromhex(artifact("LeaseEscrow")["deployedBytecode"].removeprefix("0x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from suanli_protocol.chain import Chain
 from suanli_protocol.errors import ConfigurationError, IntegrityError
 from suanli_protocol.escrow import Escrow, deploy
 from suanli_protocol.market_client import MarketClient
-from suanli_protocol.pinning import check_escrow_code, compiled_escrow
+from suanli_protocol.pinning import check_escrow_code, compiled_escrow, domain_immutables
 from suanli_protocol.signing import address_bytes, keccak256
 from support import builders
 from support.devnet import Anvil
@@ -87,6 +88,15 @@ def test_its_memory_of_itself_must_be_its_own(place: Place) -> None:
     assert place.fitted().count(token) > 1
     place.put(place.fitted().replace(token, bytes([token[0] ^ 1]) + token[1:], 1))  # two tokens
     assert refusal(place).code == "wrong_escrow"
+
+
+def test_each_value_must_stand_in_its_own_place(place: Place) -> None:
+    known = [*domain_immutables(Escrow(place.chain, place.address).domain).values()]
+    for one, other in itertools.combinations(known, 2):
+        swapped = place.fitted().replace(one, b"\xee" * 32).replace(other, one).replace(b"\xee" * 32, other)
+        assert swapped != place.fitted()
+        place.put(swapped)
+        assert refusal(place).code == "wrong_escrow"
 
 
 def test_market_and_node_refuse_it(place: Place) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 @cache
 def artifact(name: str) -> dict[str, Any]:
-    """The artifact of a contract ("LeaseEscrow", "DevCredit"): contractName, abi, bytecode, deployedBytecode, compiler.
+    """The artifact of a contract ("LeaseEscrow", "DevCredit"): contractName, abi, bytecode, deployedBytecode, compiler,
+    and immutables: where in the deployed code each has its 32 bytes.
 
     The dictionary is shared: read it, never change it. FileNotFoundError for a name that is not shipped.
     """
