@@ -301,7 +301,7 @@ class Client:
         except NotFoundError:
             if not self._has_chain or not self.config.get("market"):
                 raise
-            handle = self._handle(resolve(word, self.adopt_leases()))
+            handle = self._handle(resolve(word, self.adopt_leases(is_patient=True)))
             handle.refresh()
             return handle
 
@@ -309,12 +309,14 @@ class Client:
         """The same, of this machine's jobs alone: nobody is asked."""
         return self._handle(resolve(word, self.store.all()))
 
-    def adopt_leases(self, *, as_reported: bool = False) -> list[Record]:
+    def adopt_leases(self, *, as_reported: bool = False, is_patient: bool = False) -> list[Record]:
         """Records of this key's leases that other machines submitted, rebuilt from the market's papers and checked.
 
         They count as leased until a session has looked; `as_reported` takes phases from the market, for a list.
+        A market that is away is waited for if `is_patient`.
         """
-        signer, info = self.signer, self.network.pin()
+        signer = self.signer
+        info = self.network.pin_patiently(self.on_notice) if is_patient else self.network.pin()
         known = {record.lease for record in self.store.all()}
         adopted = []
         for view in self.network.market.leases():

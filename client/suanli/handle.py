@@ -6,6 +6,7 @@ import base64
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,15 +122,26 @@ class JobHandle:
         """Does the consumer's part until the goal; shared by `run`, `wait`, `logs -f` and `get`."""
         if goal(self.record):
             return self.record
-        session = self._session(watcher, output_dir)
         seconds = None if timeout is None else parse_duration(timeout, name="timeout")
-        self.record = session.drive(goal, timeout_s=seconds)
+        ends = None if seconds is None else time.monotonic() + seconds
+        session = self._session(watcher, output_dir, within_s=seconds)
+        self.record = session.drive(goal, timeout_s=None if ends is None else max(0.0, ends - time.monotonic()))
         return self.record
 
-    def _session(self, watcher: Watcher | None, output_dir: Path | None) -> Session:
+    def _session(
+        self,
+        watcher: Watcher | None,
+        output_dir: Path | None,
+        *,
+        is_patient: bool = True,
+        within_s: float | None = None,
+    ) -> Session:
         client = self.client
         signer, network = client.signer, client.network_of(self.record)
-        network.pin()
+        if is_patient:
+            network.pin_patiently(client.on_notice, within_s=within_s)
+        else:
+            network.pin()
         network.check_genesis(self.record.genesis)
         return Session(network, client.store, self.record, signer, watcher=watcher, output_dir=output_dir)
 
@@ -180,9 +192,9 @@ class JobHandle:
         self.evidence()
         return wire.paper_from_json(Receipt, self.record.receipt)
 
-    def refresh(self, *, watcher: Watcher | None = None) -> Record:
-        """Looks once at how far the job is, and does what is due."""
-        session = self._session(watcher, None)
+    def refresh(self, *, watcher: Watcher | None = None, is_patient: bool = True) -> Record:
+        """Looks once at how far the job is, and does what is due; waits for a market that is away if `is_patient`."""
+        session = self._session(watcher, None, is_patient=is_patient)
         try:
             self.record = session.look()
         finally:
@@ -212,7 +224,7 @@ class JobHandle:
             self.record = tombstone.drop_opening(self.client, self.record, watcher or Silent())
             return self.record
         try:
-            self.record = self._session(watcher, None).cancel()
+            self.record = self._session(watcher, None, is_patient=bool(self.record.lease)).cancel()
         except UnreachableError:
             if self.record.lease:
                 raise

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from suanli.config import Config
 from suanli.files import data_home, write_json
 from suanli_protocol import wire
-from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityError, UsageError
+from suanli_protocol.errors import ChainError, ConfigurationError, IntegrityError, SuanliError, UsageError
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.pinning import check_escrow_code
 from suanli_protocol.signing import Domain, Signer
@@ -30,6 +31,8 @@ WINDOW_S = 3600
 DEVNET_WINDOW_S = 10
 WINDOW_MIN_S = 600  # off a devnet: less leaves no time to object
 WINDOW_MAX_S = 30 * 86_400
+AWAY_S = 15.0  # so long a market or chain that is away is waited for at a command's start
+PAUSE_S = 0.5
 DECIMALS_MAX = 36  # of a token; more make no amount that a person could read
 MEMORY_FILE = "networks.json"
 
@@ -120,6 +123,24 @@ class Network:
             if told != found:
                 raise wrong_network(f"{name}: the market says {told}, your chain endpoint {found}")
         return info
+
+    def pin_patiently(self, say: Callable[[str], None], *, within_s: float | None = None) -> wire.MarketInfo:
+        """The same, waiting AWAY_S (or `within_s`, if that is less) for a market or chain that is away; says so once.
+
+        Then the error of the last try: UnreachableError, ChainUnavailableError.
+        """
+        patience_s = AWAY_S if within_s is None else min(AWAY_S, within_s)
+        ends, is_said = time.monotonic() + patience_s, False
+        while True:
+            try:
+                return self.pin()
+            except SuanliError as error:
+                if not error.retryable or time.monotonic() >= ends:
+                    raise
+                if not is_said:
+                    say(f"{error.detail}; waiting for it, {format_duration(max(1, round(patience_s)))} at most")
+                is_said = True
+            time.sleep(min(PAUSE_S, max(0.0, ends - time.monotonic())))
 
     def check_clock(self, window: int) -> None:
         """ConfigurationError if this machine's clock and the chain's or market's are a tenth of the window apart."""

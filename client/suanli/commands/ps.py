@@ -138,7 +138,7 @@ def refresh(console: Console, client: Client, handles: list[JobHandle]) -> None:
         return
     for handle in going:
         try:
-            handle.refresh()
+            handle.refresh(is_patient=False)
         except SuanliError as error:
             console.warn(f"{handle.record.short}: {error.detail}")
 
