@@ -152,13 +152,14 @@ def doctor(as_json: bool, **options: Any) -> None:
     """Check key, chain, clock, escrow, gas, disk and database. Exits with 2 if something is broken."""
     from suanli_market.doctor import Doctor
     from suanli_market.settings import Settings
+    from suanli_protocol.finding_lines import finding_lines, screen_cells
 
     findings = []
     for finding in Doctor(Settings(**options)).findings():
         findings.append(finding)
         if not as_json:
-            fix = f"\n      {'':<10} {finding.hint}" if finding.hint and not finding.ok else ""
-            click.echo(f"{'ok' if finding.ok else 'FAIL':<5} {finding.name:<10} {finding.detail}{fix}")
+            mark, fix = ("ok", "") if finding.ok else ("FAIL", finding.hint)
+            click.echo("\n".join(finding_lines(mark, finding.name, finding.detail, fix, cells=screen_cells())))
     if as_json:
         click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     sys.exit(0 if all(finding.ok for finding in findings) else 2)

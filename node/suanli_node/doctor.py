@@ -23,6 +23,7 @@ from suanli_protocol import keystore
 from suanli_protocol.chain import Chain
 from suanli_protocol.errors import ConfigurationError, SuanliError
 from suanli_protocol.escrow import Escrow
+from suanli_protocol.finding_lines import finding_lines, screen_cells
 from suanli_protocol.market_client import MarketClient
 from suanli_protocol.units import format_mib, format_money
 
@@ -51,12 +52,11 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def render_findings(findings: list[Finding]) -> str:
-    """One line each, and the fix below."""
-    lines = []
+    """A line each, and the fix below; folded to the terminal if there is one."""
+    lines: list[str] = []
     for finding in findings:
-        lines.append(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<10} {finding.detail}")
-        if not finding.ok and finding.hint:
-            lines.append(f"                 {finding.hint}")
+        mark, fix = ("ok", "") if finding.ok else ("FAIL", finding.hint)
+        lines += finding_lines(mark, finding.name, finding.detail, fix, cells=screen_cells())
     return "\n".join(lines)
 
 

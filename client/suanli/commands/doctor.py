@@ -8,6 +8,8 @@ import click
 
 from suanli.commands.connection import connection_options, open_client
 from suanli.terminal.console import Console, output_options, shown, style
+from suanli.terminal.plain import plain
+from suanli_protocol.finding_lines import MARK_CELLS, finding_lines, screen_cells
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "failed": ("FAIL", "red"), "skipped": ("skip", None)}
 
@@ -46,6 +48,7 @@ def _print(finding: object) -> None:
 
     assert isinstance(finding, Finding)  # noqa: S101
     word, colour = _MARKS[finding.state]
-    click.echo(shown(f"{style(f'{word:<5}', colour)} {finding.name:<10} {finding.text}"))
-    for line in finding.fix.splitlines():
-        click.echo(shown(f"      {'':<10} {line}"))
+    lines = finding_lines(word, finding.name, plain(finding.text), plain(finding.fix), cells=screen_cells())
+    for i, line in enumerate(lines):
+        mark = style(line[:MARK_CELLS], colour) if not i else line[:MARK_CELLS]
+        click.echo(shown(f"{mark}{line[MARK_CELLS:]}"))
