@@ -20,10 +20,13 @@ from suanli_protocol.finding_lines import DETAIL_CELLS_MIN, finding_lines
 
 ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 HEAD = 17
+NOWHERE = "http://127.0.0.1:9"
 DOCTORS = {
-    "client": ["suanli.cli", "doctor", "--market", "http://127.0.0.1:9"],
-    "node": ["suanli_node.cli", "doctor"],
-    "market": ["suanli_market.cli", "doctor"],
+    "client": ["suanli.cli", "doctor", "--market", NOWHERE],
+    "market": [
+        *("suanli_market.cli", "doctor", "--chain", NOWHERE, "--escrow", ADDRESS),
+        *("--keystore", "key.json", "--password-file", "password", "--data", "data"),
+    ],
 }
 
 
@@ -86,12 +89,8 @@ def terminal(arguments: list[str], cells: int, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("cells", [60, 80])
 @pytest.mark.parametrize("who", DOCTORS)
-def test_each_doctor_keeps_to_the_terminal(who: str, cells: int, tmp_path: Path) -> None:
-    options = [] if who == "client" else ["--chain", "http://127.0.0.1:9", "--escrow", ADDRESS]
-    options += [] if who == "client" else ["--keystore", "k", "--password-file", "p"]
-    options += ["--market", "http://127.0.0.1:9", "--state", str(tmp_path / "s")] if who == "node" else []
-    options += ["--data", str(tmp_path / "d")] if who == "market" else []
-    found = terminal([*DOCTORS[who], *options], cells, tmp_path)
+def test_a_doctor_keeps_to_the_terminal(who: str, cells: int, tmp_path: Path) -> None:
+    found = terminal(DOCTORS[who], cells, tmp_path)
     assert any(re.match(r"FAIL  \w", line) for line in found), found
     assert any(line.startswith(" " * HEAD) for line in found)
     for line in found:

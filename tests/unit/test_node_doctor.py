@@ -85,7 +85,7 @@ def test_without_either_a_person_is_asked_where_there_is_one(
     assert (found.ok, "no terminal" in found.detail, CREDENTIAL in found.hint) == (False, True, True)
 
 
-def test_a_chain_that_is_away_is_named_and_hides_nothing(settings: Settings) -> None:
+def test_a_chain_that_is_away_is_named_and_hides_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {finding.name: finding for finding in doctor.examine(settings)}
     assert list(found) == [
         "sandbox", "disk", "index", "key", "chain", "escrow", "market", "clock", "funds", "engine",
@@ -94,6 +94,13 @@ def test_a_chain_that_is_away_is_named_and_hides_nothing(settings: Settings) -> 
     assert settings.chain in found["chain"].detail
     shown = doctor.render_findings(list(found.values()))
     assert shown.count("FAIL") == sum(not finding.ok for finding in found.values())
+    assert f"FAIL  chain      {found['chain'].detail}\n                 {found['chain'].hint}\n" in shown
+    monkeypatch.setattr(doctor, "screen_cells", lambda: 60)
+    folded = doctor.render_findings(list(found.values()))
+    assert folded.split() == shown.split()
+    assert (
+        max(len(line) for line in folded.splitlines() if len(line[17:].split()) > 1) <= 60 < len(shown.split("\n")[4])
+    )
 
 
 @pytest.mark.parametrize(
