@@ -135,10 +135,10 @@ class Client:
     def quote(self, job: Job, *, window: int | None = None) -> Plan:
         """What the job would cost, and where it could run; nothing is signed. `plan.choices` may be empty.
 
-        `window` is how long a claim can be disputed, in seconds; None for what is configured.
+        `window` is how long a claim can be disputed, in seconds; None: the job's, or else as configured.
         With chain, escrow and key set, market and chain are pinned against each other and the free money is looked at.
         """
-        wanted = self.window(window)
+        wanted = self.window(window if window is not None else job.window)
         item = draft(job, tell=self.on_progress)
         if not self._has_chain:
             info = self.network.info
@@ -155,9 +155,10 @@ class Client:
             return given
         return parse_duration(text, name=f"window ({self.config.origin('window')})")
 
-    def judges(self) -> dict[str, str]:
-        """The configured guard, who may stop and dispute for this consumer, and arbiter, as a bid names them."""
-        found = {name: self.config.get(name) for name in ("guard", "arbiter")}
+    def judges(self, job: Job) -> dict[str, str]:
+        """The guard, who may stop and dispute for this consumer, and the arbiter: the job's, else as configured."""
+        given = {"guard": job.guard, "arbiter": job.arbiter}
+        found = {name: text or self.config.get(name) for name, text in given.items()}
         return {name: wire.read_address(text, name=name) for name, text in found.items() if text}
 
     @property
@@ -177,7 +178,9 @@ class Client:
     def _quote(self, item: Draft, info: wire.MarketInfo, window: int, account: Any) -> Plan:
         consumer = self.address if account is not None else STRANGER
         counter = account.counter if account is not None else 0
-        bid = bid_of(item, info, consumer=consumer, window=window, document=None, counter=counter, **self.judges())
+        bid = bid_of(
+            item, info, consumer=consumer, window=window, document=None, counter=counter, **self.judges(item.job)
+        )
         limits = self.limits(item.job, info)
         bid = limited(bid, **limits)
         request = wire.QuoteRequest(bid=wire.paper_to_json(bid), constraints=item.constraints.to_json())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RICH = 2**96
 HINTS = {
-    Refusal.ARBITER: "name the node's arbiter with SUANLI_ARBITER, or take another node's offer",
+    Refusal.ARBITER: "name the node's arbiter with --arbiter, or take another node's offer",
     Refusal.RATE_ABOVE_BID: "raise max_price",
     Refusal.BUDGET: "raise budget",
     Refusal.CAPACITY: "ask for less",
@@ -30,7 +30,7 @@ HINTS = {
 
 def plan_direct(client: Client, job: Job, *, window: int | None = None) -> Plan:
     """The plan of a job on the node that `client` is connected to; NoMatchError if its offer does not do."""
-    network, wanted = client.network, client.window(window)
+    network, wanted = client.network, client.window(window if window is not None else job.window)
     info = client.pinned()
     seconds = window_of(info, is_devnet=network.is_devnet, wanted=wanted)
     network.check_clock(seconds)
@@ -38,7 +38,7 @@ def plan_direct(client: Client, job: Job, *, window: int | None = None) -> Plan:
     item = draft(job)
     own = info.model_copy(update={"address": client.address, "fee_bps": 0})
     bid = bid_of(
-        item, own, consumer=client.address, window=seconds, document=None, counter=account.counter, **client.judges()
+        item, own, consumer=client.address, window=seconds, document=None, counter=account.counter, **client.judges(job)
     )
     limits = client.limits(job, info)
     bid = limited(bid, **limits)

@@ -18,7 +18,7 @@ import suanli
 from suanli.cli import cli
 from suanli.terminal.failure import exit_status
 from suanli_protocol.escrow import deploy
-from support.builders import CREDIT
+from support.builders import CREDIT, a_signer
 from support.consumer import Consumer, Done, a_consumer
 from support.devnet import Anvil
 from support.market import MarketProcess, World, a_world, market_key, serve_command, start_market
@@ -358,6 +358,19 @@ def test_wallet_round_trip(scene: Scene) -> None:
     after = json.loads(bob("wallet", "show", "--json").out)
     assert (after["free"], after["tokens"]) == ("0", str(5 * CREDIT // 2))
     assert bob("wallet", "fund", "0.0000001").status == 2
+
+
+def test_a_job_file_names_who_guards_and_judges_and_a_flag_wins(ann: Consumer, here: Here) -> None:
+    guard, other = (a_signer(70 + i).address for i in range(2))
+    (ann.home / "judged.yaml").write_text(f'run: "true"\nwindow: 20m\nguard: "{guard}"\n')
+    plan = json.loads(here("run", "-f", "judged.yaml", "--dry-run", "--json").out)
+    assert (plan["window"], plan["guard"], plan["arbiter"]) == (1200, guard, None)
+    flags = ("--window", "25m", "--guard", other)
+    record = json.loads(run(here, "true", options=("-f", "judged.yaml", "--detach", "--json", *flags)).out)
+    bid = json.loads(here("show", record["job"], "--json").out)["bid"]
+    assert (int(bid["window"]), bid["guard"]) == (1500, other)
+    unjudged = here("quote", "-f", "judged.yaml", "--arbiter", other, "--json")
+    assert (unjudged.status, json.loads(unjudged.out)["arbiter"]) == (4, other)  # no offer names it
 
 
 def test_doctor_is_content(here: Here) -> None:

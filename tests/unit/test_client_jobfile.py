@@ -16,6 +16,7 @@ from suanli.jobs.jobfile import load, parse
 from suanli_protocol.capacity import Lanes
 from suanli_protocol.errors import NotFoundError, UsageError
 
+MISTYPED = "0x5FbDB2315678afecb367f032d93F642f64180aA3"
 FULL = """
 name: train-digits
 workdir: .
@@ -32,6 +33,9 @@ timeouts: {queue: 10m, startup: 5m, execution: 2h}
 max_price: 0.50
 budget: 1.50
 billing: usage
+window: 30m
+arbiter: "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+guard: "0xe7f1725e7734ce288f8367e1bb143e90bb3f0512"
 retry: {on: [], attempts: 1}
 placement: {regions: [CN-GD]}
 verify: {mode: none}
@@ -56,6 +60,9 @@ def test_a_full_file_is_read() -> None:
     assert (job.timeouts.queue, job.timeouts.startup, job.timeouts.execution) == (600, 300, 7200)
     assert (job.max_price, job.budget, job.billing) == ("0.50", "1.50", "usage")
     assert job.regions == ("CN-GD",)
+    assert job.window == 1800
+    assert job.arbiter == "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+    assert job.guard == "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
 
 
 def test_only_run_is_needed() -> None:
@@ -137,6 +144,12 @@ BAD = [
     ("run: x\nmax_price: -1", "bad_value", "max_price"),
     ("run: x\nbudget: 0", "bad_value", "budget"),
     ("run: x\nbudget: .nan", "bad_value", "budget"),
+    ("run: x\nwindow: soon", "bad_value", "window"),
+    ("run: x\nwindow: 0", "bad_value", "window"),
+    ("run: x\narbiter: nobody", "bad_value", "arbiter"),
+    ("run: x\narbiter: 0x5FbDB2315678afecb367f032d93F642f64180aa3", "bad_value", "arbiter: an address without quotes"),
+    (f"run: x\nguard: '{MISTYPED}'", "bad_value", f"guard: {MISTYPED} has a wrong checksum"),
+    ("run: x\nguard: [a]", "bad_value", "guard"),
     ("run: x\nbilling: free", "bad_value", "billing"),
     ("run: x\nplacement: {regions: [somewhere]}", "bad_value", "placement.regions"),
     ("run: x\npython: {version: '2.7'}", "bad_value", "python.version"),
@@ -203,7 +216,7 @@ GOOD = [
     "run: x\ntimeouts: {execution: 90, queue: 1h30m}\nplacement: {regions: [DE, CN-GD], min_reputation: 0}",
     'run: x\nbudget: "12.5"\ninputs: [{source: ./a, path: /in/a/b}]\noutputs: [a/b..c, out/]',
 ]
-ONLY_THE_READER = ("resources: {cpus: 8..4}",)  # no schema compares two ends
+ONLY_THE_READER = ("resources: {cpus: 8..4}", f"guard: '{MISTYPED}'")  # no schema compares two ends, or sums up
 
 
 VALIDATOR = jsonschema.Draft202012Validator(schema.schema())

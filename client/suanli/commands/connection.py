@@ -38,12 +38,6 @@ def connection_options(command: F) -> F:
     return command
 
 
-def window_option(command: F) -> F:
-    """Adds --window, which is a setting as well."""
-    text = "How long a claim can be disputed, such as 30m.  [default: 1h; on a devnet 10s]"
-    return click.option("--window", metavar="DURATION", expose_value=False, callback=_note, help=text)(command)
-
-
 def flags() -> dict[str, str | None]:
     """What was given on the command line."""
     found: dict[str, str | None] = click.get_current_context().meta.get(_META, {})
@@ -70,7 +64,6 @@ def open_client(console: Console, *, market: str | None = None) -> Iterator[Clie
         escrow=given.get("escrow"),
         keystore=given.get("keystore"),
         password_file=given.get("password_file"),
-        window=given.get("window"),
     ) as client:
         client.on_notice = console.warn
         line = ProgressLine(console)

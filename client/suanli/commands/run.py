@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from suanli.commands.connection import connection_options, open_client, window_option
+from suanli.commands.connection import connection_options, open_client
 from suanli.terminal.console import Console, jsonl_option, output_options
 from suanli.terminal.failure import DetachedError
 from suanli.terminal.plain import one_line
@@ -36,7 +36,13 @@ def job_options(command: Any) -> Any:
         click.option("--timeout", help="The longest that it may run, such as 30m; bounds the price."),
         click.option("--max-price", help="The most an hour may cost."),
         click.option("--budget", help="The most it may cost in total, fee included."),
-        window_option,
+        click.option(
+            "--window",
+            metavar="DURATION",
+            help="How long a claim can be disputed, such as 30m.  [default: 1h; on a devnet 10s]",
+        ),
+        click.option("--arbiter", metavar="ADDRESS", help="Who decides disputes; the offer must name the same."),
+        click.option("--guard", metavar="ADDRESS", help="Who may stop and dispute in your absence."),
         click.option("--name", help="A name to find it by."),
         click.option("--env", multiple=True, metavar="K=V", help="A variable for the job; may be repeated."),
         click.argument("command", nargs=-1, type=click.UNPROCESSED),
@@ -96,6 +102,11 @@ def job_of(options: dict[str, Any]) -> Job:
     for name in ("max_price", "budget"):
         if options[name] is not None:
             changes[name] = jobfile.money(options[name], f"--{name.replace('_', '-')}")
+    if options["window"] is not None:
+        changes["window"] = jobfile.seconds(options["window"], "--window")
+    for name in ("arbiter", "guard"):
+        if options[name] is not None:
+            changes[name] = jobfile.address(options[name], f"--{name}")
     if options["timeout"] is not None:
         seconds = jobfile.seconds(options["timeout"], "--timeout")
         changes["timeouts"] = replace(job.timeouts, execution=seconds)
@@ -146,7 +157,7 @@ def _submit(client: Client, console: Console, job: Job, options: dict[str, Any])
 def agree(client: Client, console: Console, plan: Plan, options: dict[str, Any]) -> JobHandle | None:
     """Shows the plan, asks for consent, signs; None after a dry run."""
     _show(console, plan, options)
-    _name_local_settings(client, console)
+    _name_strangers_settings(client, console, plan.job, options)
     plan.chosen  # noqa: B018  # NoMatchError with the reasons
     if options["dry_run"]:
         _warn_funds(console, plan)
@@ -168,12 +179,23 @@ def _show(console: Console, plan: Plan, options: dict[str, Any]) -> None:
         render.show(render.plan(plan), err=not options["dry_run"])
 
 
-def _name_local_settings(client: Client, console: Console) -> None:
+def _name_strangers_settings(client: Client, console: Console, job: Job, options: dict[str, Any]) -> None:
     """A folder that came from elsewhere may bring settings: each is said before anything is signed, also under -q."""
-    local = client.config.local
+    from suanli_protocol.units import format_duration
+
+    own = {name: text for name in ("arbiter", "guard") if (text := getattr(job, name)) is not None}
+    own |= {"window": format_duration(job.window)} if job.window is not None else {}
+    local = [setting for setting in client.config.local if setting.name not in own]
     if local:
-        named = "\n".join(f"         {setting.name:13} {one_line(setting.value)}" for setting in local)
-        console.warn(f"this folder's own {local[0].origin} sets:\n{named}")
+        _name_settings(console, f"this folder's own {local[0].origin}", {item.name: item.value for item in local})
+    written = {name: value for name, value in own.items() if options[name] is None}
+    if written:
+        _name_settings(console, "the job file", written)
+
+
+def _name_settings(console: Console, who: str, settings: dict[str, str]) -> None:
+    named = "\n".join(f"         {name:13} {one_line(value)}" for name, value in settings.items())
+    console.warn(f"{who} sets:\n{named}")
 
 
 def _warn_funds(console: Console, plan: Plan) -> None:

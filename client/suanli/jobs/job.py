@@ -65,6 +65,9 @@ class Job:
     max_price: str | None = None
     budget: str | None = None
     billing: str = "capacity"
+    window: int | None = None  # seconds in which a claim can be disputed; it, arbiter and guard: None for the settings'
+    arbiter: str | None = None
+    guard: str | None = None
     regions: tuple[str, ...] = ()
     attempts: int = 1
     retry_on: tuple[str, ...] = ()  # "interruption", "provider-error"; the job's own failure is never tried again

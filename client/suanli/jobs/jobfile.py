@@ -17,13 +17,13 @@ from typing import Any
 from suanli.jobs.job import Input, Job, Resources, Timeouts
 from suanli.terminal.spelling import suggestion
 from suanli_protocol import units
-from suanli_protocol.errors import NotFoundError, UsageError
+from suanli_protocol.errors import NotFoundError, ProtocolError, UsageError
 
 FILE_BYTES_MAX = 256 * 1024
 NESTING_MAX = 200  # brackets open at once: more take a reader of YAML seconds to give up on
 KEYS = (
     *("name", "workdir", "python", "run", "nodes", "resources", "env", "secrets", "inputs", "outputs", "network"),
-    *("timeouts", "max_price", "budget", "billing", "retry", "placement", "verify"),
+    *("timeouts", "max_price", "budget", "billing", "window", "arbiter", "guard", "retry", "placement", "verify"),
 )
 RETRY_EVENTS = ("interruption", "provider-error")
 ATTEMPTS_MAX = 10
@@ -71,6 +71,9 @@ def parse(data: bytes, folder: Path) -> Job:
         max_price=_money(values.get("max_price"), "max_price"),
         budget=_money(values.get("budget"), "budget"),
         billing=_billing(values.get("billing")),
+        window=_optional(values.get("window"), lambda value: seconds(value, "window")),
+        arbiter=_optional(values.get("arbiter"), lambda value: address(value, "arbiter")),
+        guard=_optional(values.get("guard"), lambda value: address(value, "guard")),
         regions=_regions(placement.get("regions")),
         **_retry(values),
     )
@@ -375,6 +378,19 @@ def money(text: str, key: str) -> str:
     if _read(lambda value, name: units.parse_money(value, 18, name=name), text, key) == 0:
         raise _bad(key, "it is zero", "write an amount above zero")
     return text
+
+
+def address(value: Any, key: str) -> str:
+    """The checksummed address of a party."""
+    from suanli_protocol.wire import read_address
+
+    if isinstance(value, int):
+        raise _bad(key, "an address without quotes is a number", f'write {key}: "0x…"')
+    try:
+        return read_address(value, name=key)
+    except ProtocolError as error:
+        hint = error.hint or "write 0x and 40 hex digits"
+        raise UsageError(error.detail, hint=hint, code="bad_value") from None
 
 
 def _billing(value: Any) -> str:

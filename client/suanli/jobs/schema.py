@@ -24,6 +24,11 @@ _MONEY = {
     "anyOf": [{"type": "string", "pattern": rf"^{_NUMBER}$"}, {"type": "number", "exclusiveMinimum": 0}],
 }
 
+_DURATION: Schema = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^([0-9]+|([0-9]+ ?[smhd] ?)+)$"}]
+}
+_ADDRESS: Schema = {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
+
 
 def schema() -> Schema:
     """The schema, draft 2020-12."""
@@ -70,6 +75,10 @@ def _properties() -> dict[str, Schema]:
         "max_price": _MONEY | {"title": "The most that an hour may cost"},
         "budget": _MONEY | {"title": "The most in total, fee included: the escrow cannot pay more"},
         "billing": {"enum": ["capacity", "usage"], "default": "capacity"},
+        "window": _DURATION | {"description": "How long a claim can be disputed: seconds, or 30m."},
+        "arbiter": _ADDRESS
+        | {"description": "Who decides disputes, an address in quotes; the offer must name the same."},
+        "guard": _ADDRESS | {"description": "Who may stop and dispute in your absence, an address in quotes."},
         "retry": _retry(),
         "placement": _placement(),
         "verify": {
@@ -124,16 +133,13 @@ def _range(one: str) -> Schema:
 
 def _timeouts() -> dict[str, Schema]:
     default = Timeouts()
-    one: Schema = {
-        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^([0-9]+|([0-9]+ ?[smhd] ?)+)$"}]
-    }
     meaning = {
         "queue": "How long the bid waits for a match.",
         "startup": "How long the provider may take to begin.",
         "execution": "The longest that it may run; bounds the price.",
     }
     return {
-        name: one | {"description": words, "default": format_duration(getattr(default, name))}
+        name: _DURATION | {"description": words, "default": format_duration(getattr(default, name))}
         for name, words in meaning.items()
     }
 
