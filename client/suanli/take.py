@@ -42,7 +42,7 @@ def plan_direct(client: Client, job: Job, *, window: int | None = None) -> Plan:
     )
     limits = client.limits(job, info)
     bid = limited(bid, **limits)
-    views = network.market.offers()
+    views = network.market.offer_page(limit=1).offers
     if not views:
         raise NoMatchError("the node has no offer now", hint="it may be paused or draining; take another one's")
     choice = choose(views[0], bid, network.domain, provider=network.escrow.account)

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -31,6 +32,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 WHOLE_BYTES_MAX = 64 * 1024  # a blob up to here is announced and sent in one request
 REQUEST_TIMEOUT_S = 30.0
 RETRY_STATUSES = (429, 502, 503, 504, 507)  # for an answer that is no problem document
+OFFERS_PAGE, OFFERS_MAX = 500, 10_000  # of one request; read from a market at most
 EVENT_SILENCE_S = 30.0  # the market sends a comment every 10 s; longer silence means a dead connection
 
 _BY_CODE: dict[str, type[errors.SuanliError]] = {
@@ -131,9 +133,24 @@ class MarketClient:
         """Takes an offer off the book, by its struct hash."""
         return self._post(f"/v1/offers/{wire.to_hex(offer)}/withdraw", None, wire.Acknowledgement, sign=True)
 
-    def offers(self) -> list[wire.OfferView]:
-        """The open offers."""
-        return self._list("/v1/offers", wire.OfferView)
+    def offer_page(self, *, after: int = 0, limit: int = OFFERS_PAGE, provider: str = "") -> wire.OfferPage:
+        """Open offers with an admission number above `after`, at most `limit`, of one provider if it is named."""
+        target = f"/v1/offers{_query(after=after, limit=limit, provider=provider)}"
+        page = self._get(target, wire.OfferPage)
+        if page.next is not None and (page.next <= after or not page.offers):
+            raise errors.ProtocolError(f"the market at {self.url} answered a page of offers that leads nowhere")
+        return page
+
+    def offers(self, *, provider: str = "", most: int = OFFERS_MAX) -> list[wire.OfferView]:
+        """The open offers, the oldest `most` of them, read page by page; of one provider if it is named."""
+        return list(islice(self._each_offer(provider), most))
+
+    def _each_offer(self, provider: str) -> Iterator[wire.OfferView]:
+        after: int | None = 0
+        while after is not None:
+            page = self.offer_page(after=after, provider=provider)
+            yield from page.offers
+            after = page.next
 
     def post_bid(self, signed: wire.SignedBid) -> wire.Acknowledgement:
         """Submits a bid; the same bid twice gets the same acknowledgement."""

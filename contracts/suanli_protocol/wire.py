@@ -244,7 +244,7 @@ class Acknowledgement(Body):
 
 
 class OfferView(Body):
-    """An offer of the book (GET /v1/offers). `free` is its capacity less what is leased or proposed."""
+    """An offer of the book. `free` is its capacity less what is leased or proposed."""
 
     id: Hex32
     offer: Json
@@ -252,6 +252,14 @@ class OfferView(Body):
     attributes: Json
     free: Json  # {"cpuMilli", "memoryMib", "acceleratorMilli", "diskMib"}
     seen_at: int
+
+
+class OfferPage(Body):
+    """GET /v1/offers: open offers in the order of their admission."""
+
+    offers: list[OfferView]
+    next: int | None = None  # the `after` of the page that follows; None on the last
+    total: int  # offers that are open in all
 
 
 class Rejection(Body):

@@ -5,7 +5,7 @@ Facts only: what follows from other rows (free capacity, a lease's phase on the 
 
 from __future__ import annotations
 
-from sqlalchemy import Column, LargeBinary, Text, false
+from sqlalchemy import Column, Index, LargeBinary, Text, false
 from sqlmodel import Field, SQLModel
 
 
@@ -43,15 +43,19 @@ class OfferRow(SQLModel, table=True):
     """An admitted offer. States: open, withdrawn, expired, dead."""
 
     __tablename__ = "offer"
+    __table_args__ = (
+        Index("ix_offer_state", "state", "seq"),
+        Index("ix_offer_provider", "provider", "state", "seq"),
+    )
     id: str = Field(primary_key=True)
     seq: int = Field(index=True)
-    provider: str = Field(index=True)
+    provider: str
     paper: str = Field(sa_column=_text())
     signature: str
     attributes: str = Field(sa_column=_text())
     valid_until: int
     received_at: int
-    state: str = Field(default="open", index=True)
+    state: str = "open"
 
 
 class BidRow(SQLModel, table=True):

@@ -22,7 +22,7 @@ def own_offers(path: Path) -> list[dict[str, Any]]:
         raise NotFoundError(f"{path} holds no node's state", hint="name the folder that `suanli-node up` was given")
     known, account = Connections.read(state), remembered(state.identity).account
     with MarketClient(known.market) as market:
-        views = [view for view in market.offers() if view.offer["provider"] == account]
+        views = [view for view in market.offers(provider=account) if view.offer["provider"] == account]
     return [{**view.to_json(), "symbol": known.symbol, "decimals": known.decimals} for view in views]
 
 

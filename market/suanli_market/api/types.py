@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 Id = Annotated[str, Path(pattern=r"^0x[0-9a-f]{64}$")]
 Number = Annotated[int, Path(ge=0, lt=2**63)]
 After = Annotated[int, Query(ge=-1, lt=2**63)]
+Address = Annotated[str, Query(pattern=r"^(0x[0-9a-fA-F]{40})?$")]
 
 
 async def sender_of(request: Request) -> str:

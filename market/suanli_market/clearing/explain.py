@@ -48,11 +48,11 @@ _DETAILS = {
 
 
 OFFERS_MAX = 10_000  # one pass over so many takes some hundredths of a second
-LOOKS_PER_S = 50_000  # at offers, for explanations: a part of one core's time
+LOOKS_PER_S = 50_000  # at offers: a part of one core's time
 
 
 class Allowance:
-    """How much may be explained: LOOKS_PER_S, and at most one second's worth at once."""
+    """How much may be looked at: LOOKS_PER_S, and at most one second's worth at once."""
 
     def __init__(self) -> None:
         self._left, self._at = float(LOOKS_PER_S), 0.0

@@ -100,6 +100,11 @@ class Keeper:
         with self._lock:
             return self._block, self._block_hash
 
+    def open_offers(self) -> int:
+        """How many offers are open."""
+        with self._lock:
+            return len(self._book.offers)
+
     def least_worth(self, count: int, below: int) -> list[bytes]:
         """See Book.least_worth."""
         with self._lock:

@@ -73,7 +73,8 @@ class DirectApi:
 
     async def offers(self, _: Request) -> Response:
         """The node's one offer that needs no market."""
-        return JSONResponse([view.to_json() for view in await run_in_threadpool(self._offers)])
+        views = await run_in_threadpool(self._offers)
+        return JSONResponse(wire.OfferPage(offers=views, total=len(views)).to_json())
 
     # Leases
 
