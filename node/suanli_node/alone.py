@@ -66,7 +66,7 @@ def _hands(state: StateFolder, chain: Chain, market: MarketClient, identity: Ide
         workshop=Workshop(executor, EnvironmentStore(engine.environments), blob_bytes_max=0),
         receipts=state.receipts, endings=state.endings,
         ending=lambda record, history: ending_of(record, history, chain), reports=Background(0, "reports"),
-        on_end=lambda _: None, on_trouble=lambda: None,
+        on_end=lambda _: None, on_trouble=lambda: None, is_void=ledger.is_void,
     )  # fmt: skip
     runs = []
     for folder in stored_leases(state.leases):

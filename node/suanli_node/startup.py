@@ -129,7 +129,7 @@ def _serve(settings: Settings, state: StateFolder, halt: threading.Event) -> Non
                 signer=signer, domain=identity.domain, market=market, direct=counter.relay if counter else None,
                 read_seat=ledger.read_seat, read_history=ledger.read_history,
                 runner=executor, workshop=workshop, receipts=state.receipts, reports=reports,
-                census=census, stand_newest=newest,
+                census=census, stand_newest=newest, is_void=ledger.is_void,
                 endings=state.endings, ending=lambda record, history: ending_of(record, history, chain),
                 on_end=desk.ended, on_trouble=desk.wanted.set, least_window=least_window,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -85,7 +86,7 @@ class Node:
                 read_seat=ledger.read_seat, read_history=ledger.read_history, census=self.census,
                 runner=NoRuns(), workshop=None, receipts=self.state.receipts,  # type: ignore[arg-type]
                 endings=self.state.endings, ending=lambda record, history: ending_of(record, history, lives.chain),
-                reports=Background(1, "reports"), on_end=desk.ended, on_trouble=desk.wanted.set,
+                reports=Background(1, "reports"), on_end=desk.ended, on_trouble=desk.wanted.set, is_void=ledger.is_void,
             )  # fmt: skip
 
         self.desk = LeaseDesk(self.state, builders.a_capacity(), services)
@@ -213,6 +214,42 @@ def test_it_is_left_open_for_as_long_as_its_papers_may_come(
     lives.escrow.release(lives.provider, live.lease, live.clauses, Progress())
     node.look()
     eventually(lambda: node.desk.idle or node.look())
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_lease_that_the_chain_took_back_is_kept_until_its_papers_have_run_out(
+    lives: LeaseLives, node: Node, attempt: int
+) -> None:
+    bid, offer = lives.papers(attempts=attempt)
+    former = lives.open((bid, offer))[0] if attempt == 2 else None
+    if former is not None:
+        lives.release(former)
+    before = lives.chain.rpc("evm_snapshot")
+    live = lives.reopen(former) if former is not None else lives.open((bid, offer))[0]
+    node.look()
+    node.ended(live)
+    lives.chain.rpc("evm_revert", before)
+    pass_time(lives, 5)
+    node.look()
+    assert any(_is(run, live) for run in node.desk.runs()), "the same papers may be opened again"
+    pass_time(lives, 601)
+    node.look()
+    assert not any(_is(run, live) for run in node.desk.runs())
+    ending = json.loads((node.state.endings / f"{live.id.hex()}.json").read_bytes())
+    assert (ending["how"], ending["paid"]) == ("void", "0")
+    assert not (node.state.leases / live.id.hex()).exists()
+
+
+def test_a_lease_that_is_open_is_never_void(lives: LeaseLives, node: Node) -> None:
+    (live,) = lives.open()
+    node.look()
+    node.ended(live)
+    pass_time(lives, 601)
+    (run,) = [run for run in node.desk.runs() if _is(run, live)]
+    assert not node.desk.services.is_void(run.record.view, run.assignment)
+    elsewhere = run.record.view.model_copy(update={"block_hash": wire.to_hex(bytes(32))})
+    assert not node.desk.services.is_void(elsewhere, run.assignment), "the escrow says that it was opened"
+    lives.release(live)
 
 
 def test_each_opening_is_found_once_from_a_stored_block(lives: LeaseLives, tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ class Node:
         self.state = StateFolder(folder)
         self.state.create()
         self.capacity = capacity or builders.a_capacity()
+        self.papers_ran_out = False
         self.newest: dict[bytes, Progress] | None = None  # where the newest block is not trusted yet
         self.desk = self.a_desk()
 
@@ -153,6 +154,7 @@ class Node:
                 on_end=desk.ended,
                 on_trouble=desk.wanted.set,
                 stand_newest=self.stand_newest,
+                is_void=lambda *_: self.papers_ran_out,
             )
 
         return LeaseDesk(self.state, self.capacity, services)
@@ -431,8 +433,21 @@ def test_an_opening_that_the_chain_took_back_is_waited_for(node: Node) -> None:
     node.desk.reconcile()
     assert node.taken() == {opened.view.id}
     node.chain[opened.lease.seat_key] = word
+    node.papers_ran_out = True
     node.desk.reconcile()
     assert node.taken() == {opened.view.id}
+
+
+def test_an_opening_that_the_chain_took_back_for_good_is_let_go(node: Node) -> None:
+    opened = node.open(1)
+    node.tell("lease.opened", opened)
+    eventually(lambda: node.taken() == {opened.view.id})
+    del node.chain[opened.lease.seat_key], node.market.views[opened.view.id]
+    node.papers_ran_out = True
+    node.desk.reconcile()
+    assert node.taken() == set()
+    assert list(node.state.leases.iterdir()) == []
+    assert json.loads((node.state.endings / f"{opened.view.id[2:]}.json").read_text())["how"] == "void"
 
 
 def test_a_lease_opened_anew_takes_over_the_run(node: Node) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 
 from suanli_node.background import Background
 from suanli_node.bounds import Bounded
+from suanli_node.leases.ending import ending_of_void
 from suanli_node.leases.foundlings import Foundlings
 from suanli_node.leases.intake import RunRefusedError
 from suanli_node.leases.record import (
@@ -348,9 +349,14 @@ class LeaseDesk:
             self._drop(run)
         elif standing.stopped:
             run.stop(standing.stopped_at)
+        elif standing.place is Place.OPEN:
+            self._notice_stop(run)
+        elif self._services.is_void(run.record.view, run.assignment):
+            log.warning("lease %s was taken back by the chain, and its papers have run out", run.record.view.id)
+            run.close(ending_of_void(run.record))
+            self._drop(run)
         else:
-            if standing.place is not Place.OPEN:
-                log.warning("lease %s is %s on the chain; it is looked for again", run.record.view.id, standing.place)
+            log.warning("lease %s is %s on the chain; it is looked for again", run.record.view.id, standing.place)
             self._notice_stop(run)
 
     def _notice_stop(self, run: LeaseRun) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager
 
-from suanli_node.leases.standing import Standing, history_reader, stand
+from suanli_node.leases.standing import Standing, block_before, history_reader, stand
 from suanli_node.leases.verification import Assignment
 from suanli_node.outbox import OutboxEscrow
 from suanli_protocol import wire
 from suanli_protocol.chain import BlockId
 from suanli_protocol.chain_records import TxReceipt
 from suanli_protocol.errors import ChainError
-from suanli_protocol.events import Settled, SettlementRefused
+from suanli_protocol.escrow import UNUSED
+from suanli_protocol.events import Opened, Settled, SettlementRefused
 from suanli_protocol.lease import Clauses, Lease, Progress
 from suanli_protocol.messages import ZERO_ADDRESS, Receipt
 from suanli_protocol.openings import Settlement
@@ -30,6 +31,24 @@ class Ledger:
     def read_seat(self, seat_key: bytes) -> bytes:
         """The word at a seat, as deep as it is trusted."""
         return self.escrow.seat(seat_key, block=self.trusted)
+
+    def is_void(self, view: wire.LeaseView, assignment: Assignment) -> bool:
+        """Whether a lease that the chain took back can never come again.
+
+        Its papers have run out at a trusted block, and there its seat was never used, or the block that opened it is
+        not the chain's and no other did. Anything less may be an endpoint that lags.
+        """
+        chain = self.escrow.chain
+        block = chain.block(self.trusted)
+        if block.timestamp <= min(assignment.bid.valid_until, assignment.offer.valid_until):
+            return False
+        if self.escrow.seat(assignment.lease.seat_key, block=block.number) == UNUSED:
+            return True
+        if view.block > block.number or wire.to_hex(chain.block(view.block).hash) == view.block_hash:
+            return False
+        first = block_before(chain, assignment.clauses.opened_at, block.number)
+        events = self.escrow.events_of_lease(assignment.id, first, block.number)
+        return not any(isinstance(event, Opened) for event in events)
 
     def latest(self, assignment: Assignment) -> Standing:
         """How a lease stands at the newest block: what a transaction would meet."""

@@ -18,6 +18,7 @@ from suanli_node.leases.relay import Direct, Market, Relay
 from suanli_node.leases.standing import ReadHistory, Standing, stand
 from suanli_node.leases.verification import Assignment, ReadSeat
 from suanli_node.leases.workshop import Collection, Say
+from suanli_protocol import wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.lease_history import LeaseHistory
 from suanli_protocol.signing import Domain, Signer
@@ -85,6 +86,7 @@ class Services:
     least_window: int = 0  # seconds; a lease under a shorter window is not run
     census: Census | None = None  # leases that nobody announces
     stand_newest: Callable[[Assignment], Standing] | None = None  # at the newest block, where that is not the same
+    is_void: Callable[[wire.LeaseView, Assignment], bool] = lambda *_: False  # the chain took it back, for good
     direct: Direct | None = None  # leases that came without a market
 
     def stand(self, assignment: Assignment) -> Standing:
