@@ -2,7 +2,7 @@
 
 Beside them stand every bid against every offer and an SQL query, which only look up.
 
-The book is generated; with SUANLI_TRACE=FOLDER it is drawn from a cluster's machines and tasks there
+The books are generated; with SUANLI_TRACE=FOLDER one more is drawn from a cluster's machines and tasks there
 (openb_node_list_all_node.csv, openb_pod_list_default.csv). Times are of the processor, not of the clock.
 """
 
@@ -14,7 +14,7 @@ import sqlite3
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -38,37 +38,55 @@ SELECT id FROM offers WHERE accelerator >= :acc AND cpu >= :cpu AND memory >= :m
   + memory_gib * :memory / 1024.0 + accelerator_price * :acc / 1000.0 + disk_gib * :disk / 1024.0 <= :limit
 ORDER BY core * :cpu / 1000.0 + memory_gib * :memory / 1024.0 + accelerator_price * :acc / 1000.0
   + disk_gib * :disk / 1024.0 LIMIT 1"""
+Shape = Callable[[Random], Lanes]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a book is made of: so many offers of machines drawn from here, and bids for tasks drawn from here."""
+
+    name: str
+    size: int
+    machine: Shape
+    task: Shape
 
 
 def measure() -> Iterator[Row]:
-    """The rates at each size, then the memory of an offer in the largest book."""
-    shapes = _trace() or (_machine, _task)
+    """The rates at each size, and the memory of an offer; then, where a trace is given, the rates at its shapes."""
     for size in SIZES:
-        random = Random(size)
-        offers = [_offer(random, number, shapes[0](random)) for number in range(size)]
-        bids = [_bid(random, shapes[1](random)) for _ in range(BIDS * (ROUNDS + 1))]
-        tracemalloc.start() if size == SIZES[1] else None
-        book = _book(offers)
-        if tracemalloc.is_tracing():
-            kept = tracemalloc.get_traced_memory()[0] / size
-            tracemalloc.stop()
-            yield Row("memory of the index and the book", "bytes/offer", kept, note=f"{size:,} offers, papers excluded")
-        groups = [bids[n * BIDS : (n + 1) * BIDS] for n in range(ROUNDS + 1)]
-        facts = Facts(NOW, market().address, book.accounts({CONSUMER: RICH}))
-        few = bids[: max(2, SLOW_LOOKS // size // 6)]
-        plain = [_rate(partial(ranked, offers=offers, facts=facts), few)]
-        queried = [_rate(partial(_query, _database(offers)), few)]
-        others = (beside("every bid against every offer", plain), beside("SQLite, indexed", queried))
-        sought = [_rate(partial(cheapest, index=book.index, facts=facts), group) for group in groups][1:]
-        yield measured(f"offers found, {size:,} open offers", "/s", sought, beside=others,
-                       note="the search alone")  # fmt: skip
-        target = Target("at least", 2_000) if size == SIZES[-1] else None
-        for name, at_once in (("one at a time", 1), (f"in rounds of {ROUND}", ROUND)):
-            way = _book(offers)
-            rates = [_rate_of_rounds(way, group, at_once) for group in groups][1:]
-            served = 1 - len(way.bids) / len(bids)
-            yield measured(f"bids matched {name}, {size:,} open offers", "/s", rates, beside=others, target=target,
-                           note=f"{served:.0%} served; with the book's upkeep, the others only look up")  # fmt: skip
+        yield from _rates(Ground(f"{size:,} open offers", size, _machine, _task), memory=size == SIZES[1])
+    folder = os.environ.get("SUANLI_TRACE")
+    if folder:
+        yield from _rates(_traced(Path(folder)), memory=False)
+
+
+def _rates(ground: Ground, *, memory: bool) -> Iterator[Row]:
+    random = Random(ground.size)
+    offers = [_offer(random, number, ground.machine(random)) for number in range(ground.size)]
+    bids = [_bid(random, ground.task(random)) for _ in range(BIDS * (ROUNDS + 1))]
+    tracemalloc.start() if memory else None
+    book = _book(offers)
+    if memory:
+        kept = tracemalloc.get_traced_memory()[0] / len(offers)
+        tracemalloc.stop()
+        yield Row(
+            "memory of the index and the book", "bytes/offer", kept, note=f"{ground.size:,} offers, papers excluded"
+        )
+    groups = [bids[n * BIDS : (n + 1) * BIDS] for n in range(ROUNDS + 1)]
+    facts = Facts(NOW, market().address, book.accounts({CONSUMER: RICH}))
+    few = bids[: max(2, SLOW_LOOKS // ground.size // 6)]
+    plain = [_rate(partial(ranked, offers=offers, facts=facts), few)]
+    queried = [_rate(partial(_query, _database(offers)), few)]
+    others = (beside("every bid against every offer", plain), beside("SQLite, indexed", queried))
+    sought = [_rate(partial(cheapest, index=book.index, facts=facts), group) for group in groups][1:]
+    yield measured(f"offers found, {ground.name}", "/s", sought, beside=others, note="the search alone")
+    target = Target("at least", 2_000) if ground.size == SIZES[-1] else None
+    for name, at_once in (("one at a time", 1), (f"in rounds of {ROUND}", ROUND)):
+        way = _book(offers)
+        rates = [_rate_of_rounds(way, group, at_once) for group in groups][1:]
+        served = 1 - len(way.bids) / len(bids)
+        yield measured(f"bids matched {name}, {ground.name}", "/s", rates, beside=others, target=target,
+                       note=f"{served:.0%} served; with the book's upkeep, the others only look up")  # fmt: skip
 
 
 def _query(base: sqlite3.Connection, bid: StandingBid) -> object:
@@ -125,25 +143,20 @@ def _task(random: Random) -> Lanes:
     return Lanes(cores * 1000, cores * 1024 * random.choice((1, 2, 4)), accelerators * 1000, 1024)
 
 
-Shape = Callable[[Random], Lanes]
-
-
-def _trace() -> tuple[Shape, Shape] | None:
-    """Machines and tasks as in the trace's files, if one is given."""
-    folder = os.environ.get("SUANLI_TRACE")
-    if not folder:
-        return None
-    with (Path(folder) / "openb_node_list_all_node.csv").open() as file:
+def _traced(folder: Path) -> Ground:
+    """Machines and tasks as in the trace's files."""
+    with (folder / "openb_node_list_all_node.csv").open() as file:
         machines = [
             Lanes(int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"]) * 1000, 500 * 1024)
             for row in csv.DictReader(file)
         ]
-    with (Path(folder) / "openb_pod_list_default.csv").open() as file:
+    with (folder / "openb_pod_list_default.csv").open() as file:
         tasks = [
             Lanes(int(row["cpu_milli"]), int(row["memory_mib"]), int(row["num_gpu"]) * int(row["gpu_milli"]), 1024)
             for row in csv.DictReader(file)
         ]
-    return (lambda random: random.choice(machines)), (lambda random: random.choice(tasks))
+    name = f"{SIZES[-1]:,} open offers drawn from a GPU cluster's trace"
+    return Ground(name, SIZES[-1], lambda random: random.choice(machines), lambda random: random.choice(tasks))
 
 
 def _offer(random: Random, number: int, capacity: Lanes) -> StandingOffer:
