@@ -335,10 +335,12 @@ class Client:
     def audit(self, receipt: Receipt | JobHandle) -> AuditReport:
         """Recomputes the lease of a receipt (or of a JobHandle) from the chain; see `suanli.audit`."""
         from suanli.audit import audit_lease
+        from suanli.deployments import memory_file
 
         which = receipt.record.lease if isinstance(receipt, JobHandle) else wire.to_hex(receipt.lease)
         kept = self.store.jobs_dir if self.store.jobs_dir.is_dir() else None
-        return audit_lease(self.config.require("chain"), self.config.require("escrow"), which, kept)
+        chain, escrow = self.config.require("chain"), self.config.require("escrow")
+        return audit_lease(chain, escrow, which, kept, memory=memory_file())
 
 
 def _shown(plan: Plan, bid: Bid) -> dict[str, Any]:

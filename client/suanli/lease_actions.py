@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from suanli.deployments import first_block, memory_file
 from suanli.jobs.store import resolve
 from suanli.lease_change import change_lease
 from suanli_protocol import wire
@@ -54,7 +55,8 @@ class NotAllowedError(ChainError):
 
 def find(client: Client, word: str) -> FoundLease:
     """The lease of a job (its name or id) or of a lease's number or id."""
-    return find_lease(client.network.escrow, lease_named(client, word))
+    escrow = client.network.escrow
+    return find_lease(escrow, lease_named(client, word), first=first_block(escrow, memory_file()))
 
 
 def lease_named(client: Client, word: str) -> str:

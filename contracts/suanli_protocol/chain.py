@@ -118,9 +118,9 @@ class Chain:
         """The next nonce of an address."""
         return self._read("eth_getTransactionCount", [address, _block_id(block)], read_number)
 
-    def code(self, address: str) -> bytes:
+    def code(self, address: str, *, block: BlockId = "latest") -> bytes:
         """The code at an address; empty if there is no contract."""
-        return self._read("eth_getCode", [address, "latest"], read_data)
+        return self._read("eth_getCode", [address, _block_id(block)], read_data)
 
     def code_hash(self, address: str) -> bytes:
         """keccak256 of the code at an address; of nothing if there is none."""

@@ -51,12 +51,13 @@ class FoundLease:
     history: LeaseHistory
 
 
-def find_lease(escrow: Escrow, which: str) -> FoundLease:
+def find_lease(escrow: Escrow, which: str, *, first: int = 0) -> FoundLease:
     """The lease of a number, or of an id (0x and at least 8 hex digits of it).
 
-    NotFoundError if there is none or several, IntegrityError if calldata, events and the escrow's word disagree.
+    It is looked for from block `first` on, before which the escrow had no event. NotFoundError if there is none or
+    several, IntegrityError if calldata, events and the escrow's word disagree.
     """
-    number, opened = _opened(escrow, which, escrow.chain.block("latest").number)
+    number, opened = _opened(escrow, which, first, escrow.chain.block("latest").number)
     return look_up(escrow, opened, number)
 
 
@@ -73,13 +74,13 @@ def look_up(escrow: Escrow, opened: Opened, number: int = 0) -> FoundLease:
     return FoundLease(opened.lease_id, number, opened, papers.opening.bid, papers.fill.offer, state, history)
 
 
-def _opened(escrow: Escrow, which: str, head: int) -> tuple[int, Opened]:
+def _opened(escrow: Escrow, which: str, first: int, head: int) -> tuple[int, Opened]:
     if which.startswith("0x") and len(which) == 66:
-        opened = _newest_about(escrow, which, head)
+        opened = _newest_about(escrow, which, first, head)
         if opened is not None:
             return 0, opened
     elif which.isdecimal() or (which.startswith("0x") and len(which) >= 10):
-        every = [event for event in escrow.events(0, head) if isinstance(event, Opened)]
+        every = [event for event in escrow.events(first, head) if isinstance(event, Opened)]
         hits = [
             (number, event)
             for number, event in enumerate(every, 1)
@@ -92,14 +93,14 @@ def _opened(escrow: Escrow, which: str, head: int) -> tuple[int, Opened]:
     raise NotFoundError(f"there is no lease {which} on this escrow", hint="its number, or 0x and its id")
 
 
-def _newest_about(escrow: Escrow, which: str, head: int) -> Opened | None:
+def _newest_about(escrow: Escrow, which: str, first: int, head: int) -> Opened | None:
     """The event that opened the lease of this id. Who asks, asks of young ones mostly: the newest blocks come first."""
     try:
         lease = bytes.fromhex(which[2:])
     except ValueError:
         return None
-    for last in range(head, -1, -LOG_SPAN_BLOCKS):
-        for event in escrow.events_of_lease(lease, max(0, last - LOG_SPAN_BLOCKS + 1), last):
+    for last in range(head, first - 1, -LOG_SPAN_BLOCKS):
+        for event in escrow.events_of_lease(lease, max(first, last - LOG_SPAN_BLOCKS + 1), last):
             if isinstance(event, Opened):
                 return event
     return None

@@ -1,7 +1,8 @@
 """The audit: from a chain endpoint and an escrow's address alone, whether every lease was priced and paid as signed.
 
 No market, no key, no trust: the history is read, replayed by the protocol's own rules, and compared with the state on
-the chain. With the documents that a party kept, the bill itself is recomputed.
+the chain. With the documents that a party kept, the bill itself is recomputed. `memory` is a file in which may stand,
+and will, since when the escrow is on its chain: the history is read from there on.
 """
 
 from __future__ import annotations
@@ -18,32 +19,36 @@ from suanli.audit.report import AuditReport, find_attempts, find_lease, report_a
 from suanli_protocol.chain import Chain
 
 
-def audit_lease(chain_url: str, escrow: str, which: str, documents: Path | None = None) -> AuditReport:
+def audit_lease(
+    chain_url: str, escrow: str, which: str, documents: Path | None = None, *, memory: Path | None = None
+) -> AuditReport:
     """Audits one lease, by number or prefix of its id. Errors: unknown lease, unreachable chain, no escrow there."""
-    history, books = _read(chain_url, escrow)
+    history, books = _read(chain_url, escrow, memory)
     lease = find_lease(books, which)
     unchecked = _check_documents(books, _folders(documents), {lease.id})
     return report_some(history, books, [lease], unchecked)
 
 
-def audit_job(chain_url: str, escrow: str, job: str, documents: Path | None = None) -> AuditReport:
+def audit_job(
+    chain_url: str, escrow: str, job: str, documents: Path | None = None, *, memory: Path | None = None
+) -> AuditReport:
     """Audits every attempt of one job, by a prefix of its id. Errors as `audit_lease`'s."""
-    history, books = _read(chain_url, escrow)
+    history, books = _read(chain_url, escrow, memory)
     leases = find_attempts(books, job)
     unchecked = _check_documents(books, _folders(documents), {lease.id for lease in leases})
     return report_some(history, books, leases, unchecked)
 
 
-def audit_all(chain_url: str, escrow: str, documents: Path | None = None) -> AuditReport:
+def audit_all(chain_url: str, escrow: str, documents: Path | None = None, *, memory: Path | None = None) -> AuditReport:
     """Audits every lease and every account of an escrow. Errors: unreachable chain, no escrow there."""
-    history, books = _read(chain_url, escrow)
+    history, books = _read(chain_url, escrow, memory)
     unchecked = _check_documents(books, _folders(documents))
     return report_all(history, books, unchecked)
 
 
-def _read(chain_url: str, escrow: str) -> tuple[History, Books]:
+def _read(chain_url: str, escrow: str, memory: Path | None) -> tuple[History, Books]:
     with Chain(chain_url) as chain:
-        history = read_history(chain, escrow)
+        history = read_history(chain, escrow, memory)
         return history, replay(history, read_snapshot(chain, history))
 
 

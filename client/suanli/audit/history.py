@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 from suanli.audit.calls import read_call
 from suanli.audit.facts import (
@@ -14,6 +15,7 @@ from suanli.audit.facts import (
     Unreadable,
     addresses_of,
 )
+from suanli.deployments import first_block
 from suanli_protocol.chain import Block, Chain, Log
 from suanli_protocol.errors import ChainError, ConfigurationError, ProtocolError
 from suanli_protocol.escrow import Escrow
@@ -23,8 +25,11 @@ from suanli_protocol.openings import Openings
 from suanli_protocol.signing import address_bytes, checksum_address
 
 
-def read_history(chain: Chain, address: str, *, first: int = 0) -> History:
-    """All that the escrow did from block `first` to the newest; ConfigurationError if there is no escrow there."""
+def read_history(chain: Chain, address: str, memory: Path | None = None) -> History:
+    """All that the escrow did up to the newest block; ConfigurationError if there is no escrow there.
+
+    `memory` is the file of `deployments.first_block`.
+    """
     if not chain.has_code(address):
         raise ConfigurationError(
             f"there is no escrow at {address} on {chain.url}",
@@ -32,6 +37,7 @@ def read_history(chain: Chain, address: str, *, first: int = 0) -> History:
             code="no_escrow",
         )
     escrow, newest = Escrow(chain, checksum_address(address_bytes(address))), chain.block("latest")
+    first = first_block(escrow, memory)
     logs = [log for log in chain.logs(escrow.address, first, newest.number) if log.block <= newest.number]
     blocks: dict[int, Block] = {newest.number: newest}
     transactions = tuple(

@@ -54,9 +54,10 @@ def audit() -> None:
 def lease(console: Console, which: str, chain: str | None, escrow: str | None, documents: Path | None) -> None:
     """One lease, by its number or by 0x and the beginning of its id."""
     from suanli.audit import audit_lease
+    from suanli.deployments import memory_file
 
     url, address = _place(chain, escrow)
-    _tell(console, audit_lease(url, address, which, _documents(documents)))
+    _tell(console, audit_lease(url, address, which, _documents(documents), memory=memory_file()))
 
 
 @audit.command(name="job")
@@ -66,9 +67,10 @@ def lease(console: Console, which: str, chain: str | None, escrow: str | None, d
 def job_(console: Console, word: str, chain: str | None, escrow: str | None, documents: Path | None) -> None:
     """Every attempt of one job, by its name, or by 0x and the beginning of its id."""
     from suanli.audit import audit_job
+    from suanli.deployments import memory_file
 
     url, address = _place(chain, escrow)
-    _tell(console, audit_job(url, address, _id_of(word), _documents(documents)))
+    _tell(console, audit_job(url, address, _id_of(word), _documents(documents), memory=memory_file()))
 
 
 def _id_of(word: str) -> str:
@@ -88,9 +90,10 @@ def _id_of(word: str) -> str:
 def all_(console: Console, chain: str | None, escrow: str | None, documents: Path | None) -> None:
     """Every lease and every account of the escrow."""
     from suanli.audit import audit_all
+    from suanli.deployments import memory_file
 
     url, address = _place(chain, escrow)
-    _tell(console, audit_all(url, address, _documents(documents)))
+    _tell(console, audit_all(url, address, _documents(documents), memory=memory_file()))
 
 
 def _place(chain: str | None, escrow: str | None) -> tuple[str, str]:
