@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from support.devnet import CHAIN_ID, anvil_path, call, free_port
 START_S = 30.0
 DUMP_S = 1
 SETUP_S = 120
+STATES = 128  # that are kept of former blocks, as a full node does
 
 
 class Devnet:
@@ -35,6 +37,7 @@ class Devnet:
         command = [str(anvil_path()), "--silent", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--chain-id", str(CHAIN_ID), "--hardfork", "osaka"]
         command += ["--state", str(self.state), "--state-interval", str(DUMP_S), "--preserve-historical-states"]
+        command += ["--prune-history", str(STATES)]
         # The genesis block is made of it in every life; each block of the setup adds a second to the clock.
         command += ["--timestamp", str(int(time.time()) - SETUP_S)]
         self.service = Service("anvil", command, {}, folder)
@@ -72,30 +75,36 @@ class Devnet:
         """Until everything up to now is in a dump."""
         height, deadline = self.height(), time.monotonic() + START_S
         while time.monotonic() < deadline:
-            if _height_of(self.state) >= height:
-                shutil.copy(self.state, self._good)
+            if _height_of(self._keep_good()) >= height:
                 return
             time.sleep(0.2)
         raise TimeoutError("the devnet writes no dump")
 
     def kill(self) -> int:
-        """kill -9; the number of blocks that are gone. A dump that was half written is replaced by the one before."""
-        self._keep_good()
+        """kill -9 soon after a whole dump; the number of blocks that are gone.
+
+        If the dump that it leaves is not whole the last whole one takes its place.
+        """
         height = self.height()
+        self.wait_dumped()
+        newest = self.height()
         self.service.kill()
         self.service.noticed_dead()
-        kept = _height_of(self.state)
-        if kept < 0:
+        kept = _height_of(self._keep_good())
+        if kept < height:
             shutil.copy(self._good, self.state)
-            kept = _height_of(self.state)
-        return height - kept
+            kept = _height_of(self._good.read_bytes())
+        return newest - kept
 
-    def _keep_good(self) -> None:
-        """The present dump is the good one if it is whole; it is read once, for Anvil may write it meanwhile."""
-        with suppress(OSError, ValueError):
+    def _keep_good(self) -> bytes:
+        """The present dump, which is the good one if it is whole; it is read once, for Anvil may write it meanwhile."""
+        try:
             data = self.state.read_bytes()
-            json.loads(data)
+        except OSError:
+            return b""
+        if _height_of(data) >= 0:
             self._good.write_bytes(data)
+        return data
 
     def reorganise(self, depth: int, *, forget: frozenset[str] = frozenset()) -> tuple[int, int]:
         """Replaces the newest blocks; their transactions come again but for those of the senders to `forget`.
@@ -119,10 +128,19 @@ class Devnet:
         return depth, len(taken)
 
 
-def _height_of(state: Path) -> int:
-    """The height that a dump holds, or -1 if it is no whole dump."""
+def _height_of(dump: bytes) -> int:
+    """The height that a dump holds, or -1 if it is no whole dump.
+
+    Anvil reads blocks and accounts one after the other, and may mine in between: then a block is missing, or the
+    accounts are those of another block, and a key's nonce is not the number of its transactions.
+    """
     try:
-        data = json.loads(state.read_bytes())
-        return int(str(data["best_block_number"]), 0)
-    except (OSError, ValueError, KeyError):
+        state = json.loads(dump)
+        height = int(str(state["best_block_number"]), 0)
+        blocks = {int(block["header"]["number"], 16) for block in state["blocks"]}
+        sent = Counter(entry["info"]["from"].lower() for entry in state["transactions"])
+        nonces = {address.lower(): account["nonce"] for address, account in state["accounts"].items()}
+    except (ValueError, KeyError, TypeError):
         return -1
+    accounts_agree = all(nonces.get(sender) == count for sender, count in sent.items())
+    return height if accounts_agree and blocks == set(range(height + 1)) else -1
