@@ -10,6 +10,7 @@ NODE := $(BIN)/python contracts/nodejs.py
 DIGITS := examples/digits
 WORKERS ?= 4# of the tests with real processes, which mostly wait for each other
 MINUTES ?= 10
+WORLDS ?= 1# of the deep run, side by side
 
 .PHONY: help demo test check format solidity-test process-test bench deep generate lock clean setup sandbox
 
@@ -42,8 +43,8 @@ solidity-test: setup ## Hardhat: the Solidity tests, with fuzzing
 bench: setup sandbox .cache/wheels/.complete ## Measure, and write docs/benchmarks.md; ONLY=gas,job refreshes these
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
-deep: setup sandbox ## Kill everything everywhere for MINUTES (10), and write the counts to docs/reliability.md
-	PYTHONPATH=tests $(BIN)/python -m deep --minutes $(MINUTES) --out docs/reliability.md
+deep: setup sandbox ## Kill everything everywhere for MINUTES (10) in WORLDS (1), and write the counts to docs/reliability.md
+	PYTHONPATH=tests $(BIN)/python -m deep --minutes $(MINUTES) --worlds $(WORLDS) --out docs/reliability.md
 
 format: setup ## Rewrite the Python files in the one format
 	$(BIN)/ruff format .
