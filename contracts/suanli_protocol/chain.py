@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from suanli_protocol.answers import AnswerError, Patience, whole
+from suanli_protocol.answers import AnswerError, Patience, streaming, whole
 from suanli_protocol.chain_records import (
     Block,
     Log,
@@ -326,7 +326,7 @@ class Chain:
 
         try:
             patience, headers = Patience(self._timeout_s, len(body)), {"Content-Type": "application/json"}
-            with self._http().stream("POST", self.url, content=body, headers=headers) as answer:
+            with streaming(self._http(), "POST", self.url, patience, content=body, headers=headers) as answer:
                 return answer.status_code, whole(answer, patience)
         except (httpx.HTTPError, httpx.InvalidURL, AnswerError) as error:
             raise self._unavailable(str(error) or type(error).__name__) from error

@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from suanli_protocol import errors, tls, wire
-from suanli_protocol.answers import AnswerError, Patience, whole
+from suanli_protocol.answers import AnswerError, Patience, streaming, whole
 from suanli_protocol.messages import Request
 from suanli_protocol.plain_http import PlainHttp
 from suanli_protocol.signing import Domain, Signer
@@ -236,7 +236,7 @@ class MarketClient:
         target = f"/v1/leases/{wire.to_hex(lease)}/blobs/{slot}"
         headers = self._headers("GET", target, b"")
         try:
-            with self._http.stream("GET", target, headers=headers) as response:
+            with streaming(self._http, "GET", target, Patience(REQUEST_TIMEOUT_S), headers=headers) as response:
                 if response.is_error:
                     self._raise(Answer(response.status_code, whole(response, Patience(REQUEST_TIMEOUT_S))))
                 yield from response.iter_bytes(1024 * 1024)
@@ -256,8 +256,9 @@ class MarketClient:
         target = f"/v1/events{_query(after=after, history=history)}"
         timeout = httpx.Timeout(REQUEST_TIMEOUT_S, read=EVENT_SILENCE_S)
         try:
-            with self._http.stream(
-                "GET", target, headers=self._headers("GET", target, b""), timeout=timeout
+            headers = self._headers("GET", target, b"")
+            with streaming(
+                self._http, "GET", target, Patience(REQUEST_TIMEOUT_S), headers=headers, timeout=timeout
             ) as response:
                 if response.is_error:
                     self._raise(Answer(response.status_code, whole(response, Patience(REQUEST_TIMEOUT_S))))
@@ -311,7 +312,7 @@ class MarketClient:
             if self._plain is not None:
                 return Answer(*self._plain.request(method, target, body, headers))
             patience = Patience(REQUEST_TIMEOUT_S, len(body))
-            with self._http.stream(method, target, content=body, headers=headers) as response:
+            with streaming(self._http, method, target, patience, content=body, headers=headers) as response:
                 return Answer(response.status_code, whole(response, patience))
         except (httpx.HTTPError, AnswerError) as error:
             raise self._unreachable(error) from error

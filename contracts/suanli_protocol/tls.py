@@ -11,18 +11,29 @@ import ssl
 from functools import cache
 from pathlib import Path
 
+from suanli_protocol.answers import PatientSocket
 from suanli_protocol.errors import ConfigurationError
 
 VARIABLE = "SUANLI_CA"
 
 
-def trusted() -> ssl.SSLContext | bool:
-    """What httpx verifies servers by: True stands for the public authorities.
+def trusted() -> ssl.SSLContext:
+    """What httpx verifies servers by; its connections are PatientSockets.
 
     ConfigurationError if the file that SUANLI_CA names cannot be read or holds no certificate.
     """
     named = os.environ.get(VARIABLE)
-    return authorities(Path(named)) if named else True
+    return authorities(Path(named)) if named else public_authorities()
+
+
+@cache
+def public_authorities() -> ssl.SSLContext:
+    """A context that trusts the authorities that httpx does."""
+    import httpx
+
+    context = httpx.create_ssl_context(trust_env=False)
+    context.sslsocket_class = PatientSocket
+    return context
 
 
 @cache
@@ -37,6 +48,7 @@ def authorities(path: Path) -> ssl.SSLContext:
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = PatientSocket
     return context
 
 
