@@ -27,7 +27,9 @@ How all of `suanli` behaves: data on stdout, everything else on stderr · `--jso
 with the same code as the API's problems · without a terminal nothing is asked: the command fails and names the flag ·
 `NO_COLOR`, `--quiet`, `-v` · Ctrl-C detaches and never stops a job · a name, a lease's number or any unambiguous
 beginning of an id names a job · a setting comes from the flag, else `SUANLI_…`, else `./.suanli.toml`, else your own
-file, else the demo that runs here; `suanli config show --origin` says which.
+file, else the demo that runs here; `suanli config show --origin` says which · of `window`, `arbiter` and `guard` a flag
+wins over the job file, and the file over a setting · a market that is away when `wait`, `logs` or `get` begins is
+waited for, for 15 s.
 
 | exit status | meaning |
 |---|---|
