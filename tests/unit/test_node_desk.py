@@ -16,6 +16,7 @@ from suanli_node.background import Background
 from suanli_node.engine.runlog import LogEntry
 from suanli_node.engine.runs import RunPhase, RunSpec, RunStatus
 from suanli_node.leases import desk as lease_desk
+from suanli_node.leases import hold
 from suanli_node.leases import run as lease_run
 from suanli_node.leases.desk import LeaseDesk
 from suanli_node.leases.ending import Ending
@@ -33,6 +34,7 @@ from suanli_protocol.events import Reclaimed, Settled
 from suanli_protocol.lease import Kind, Phase, Progress
 from suanli_protocol.lease_history import LeaseHistory
 from support import builders
+from support.lease_scene import Clock
 from support.leases import Opened, an_opened_lease
 
 WAIT_S = 20.0
@@ -201,6 +203,7 @@ def eventually(look: Callable[[], bool]) -> None:
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(lease_desk, "CHAIN_TRIES", 2)
+    monkeypatch.setattr(hold, "time", Clock())
     return Node(tmp_path)
 
 
