@@ -366,7 +366,7 @@ def test_a_job_file_names_who_guards_and_judges_and_a_flag_wins(ann: Consumer, h
     plan = json.loads(here("run", "-f", "judged.yaml", "--dry-run", "--json").out)
     assert (plan["window"], plan["guard"], plan["arbiter"]) == (1200, guard, None)
     flags = ("--window", "25m", "--guard", other)
-    record = json.loads(run(here, "true", options=("-f", "judged.yaml", "--detach", "--json", *flags)).out)
+    record = json.loads(run(here, "true", options=("-f", "judged.yaml", "--json", *flags)).out)
     bid = json.loads(here("show", record["job"], "--json").out)["bid"]
     assert (int(bid["window"]), bid["guard"]) == (1500, other)
     unjudged = here("quote", "-f", "judged.yaml", "--arbiter", other, "--json")
