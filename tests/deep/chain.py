@@ -10,7 +10,8 @@ import json
 import shutil
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +112,38 @@ class Devnet:
 
         How many blocks and transactions were taken out: none of a former life (Anvil loses the state behind those).
         """
-        height = self.height()
-        depth = min(depth, height - self._first - 1)
-        if depth < 1:
-            return 0, 0
-        taken = [
-            (transaction["from"].lower(), self.rpc("eth_getRawTransactionByHash", transaction["hash"]))
-            for number in range(height - depth + 1, height + 1)
-            for transaction in self.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]
-        ]
-        self.rpc("anvil_reorg", depth, [])
-        for sender, raw in taken:
-            if sender not in forget:
-                with suppress(RuntimeError):  # one that does not hold on the new blocks
-                    self.rpc("eth_sendRawTransaction", raw)
-        return depth, len(taken)
+        with self._between_blocks():
+            height = self.height()
+            depth = min(depth, height - self._first - 1)
+            if depth < 1:
+                return 0, 0
+            taken = [
+                (transaction["from"].lower(), self.rpc("eth_getRawTransactionByHash", transaction["hash"]))
+                for number in range(height - depth + 1, height + 1)
+                for transaction in self.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]
+            ]
+            self.rpc("anvil_reorg", depth, [])
+            for sender, raw in taken:
+                if sender not in forget:
+                    with suppress(RuntimeError):  # one that does not hold on the new blocks
+                        self.rpc("eth_sendRawTransaction", raw)
+            return depth, len(taken)
+
+    @contextmanager
+    def _between_blocks(self) -> Iterator[None]:
+        """No block is mined meanwhile: Anvil would put it on those that it is about to take out."""
+        if not self.block_s:
+            yield
+            return
+        self.rpc("evm_setIntervalMining", 0)
+        try:
+            before = -1
+            while (height := self.height()) != before:
+                before = height
+                time.sleep(0.1)  # one may have begun
+            yield
+        finally:
+            self.rpc("evm_setIntervalMining", self.block_s)
 
 
 def _height_of(dump: bytes) -> int:
