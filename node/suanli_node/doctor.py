@@ -17,6 +17,7 @@ from suanli_node.identity import ChainFacts, identify
 from suanli_node.sandbox.bubblewrap import Bubblewrap
 from suanli_node.sandbox.selftest import selftest
 from suanli_node.settings import Settings, StateFolder
+from suanli_node.shutdown import ended_by_signals
 from suanli_node.supply.inventory import take_inventory
 from suanli_node.unlocking import unlock
 from suanli_protocol import keystore
@@ -157,13 +158,13 @@ def _engine(settings: Settings, facts: dict[str, Any]) -> str:
     if running is not None and running.host_lives():
         facts |= running.health()
         return "the engine runs; its sandbox was tested when it started"
-    with tempfile.TemporaryDirectory(prefix="suanli-doctor-") as folder:
-        executor = Executor.start_or_attach(Path(folder), HostCapacity(1000, ENGINE_MEMORY_MIB))
+    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="suanli-doctor-") as folder:
         try:
+            executor = Executor.start_or_attach(Path(folder), HostCapacity(1000, ENGINE_MEMORY_MIB))
             facts |= executor.health()
             held = selftest(executor, settings.secrets, say=lambda _: None)
         finally:
-            executor.shutdown()
+            Executor(EngineFolder(Path(folder))).shutdown()
     return f"Ray starts; the sandbox holds all canaries: {', '.join(held)}"
 
 

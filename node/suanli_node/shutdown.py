@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from suanli_node.engine.executor import Executor
 from suanli_node.engine.namespace import StateFolder as EngineFolder
@@ -25,6 +28,22 @@ def shut_down(path: Path) -> dict[str, str]:
     with ExitStack() as held:
         daemon = _end_daemon(state, held)
         return {"daemon": daemon, "engine": _end_engine(state)}
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """A SIGTERM, or the end of the terminal, ends this process as an exit does: what was begun is taken down."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    wanted = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, leave) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def daemon_pid(state: StateFolder) -> int | None:
