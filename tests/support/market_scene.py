@@ -14,8 +14,9 @@ import httpx
 
 from suanli_protocol import wire
 from suanli_protocol.documents import Evidence, LogSummary, hex32, sha256
+from suanli_protocol.lease import Clauses, Kind, Lease, Progress, terms
 from suanli_protocol.market_client import MarketClient, signed_headers
-from suanli_protocol.messages import Receipt
+from suanli_protocol.messages import Bid, Offer, Receipt
 from support.builders import (
     some_attributes,
     some_constraints,
@@ -108,6 +109,45 @@ def opened_lease(market: Market, provider: Party, consumer: Party, **bid_fields:
     events = events_until(client, "lease.opened")
     assert events[-1].lease is not None
     return client.lease(wire.from_hex(events[-1].lease))
+
+
+def leased(client: MarketClient, bid: bytes, *, but: str = "") -> wire.LeaseView:
+    """The bid's lease, once it has one (another than `but`)."""
+
+    def look() -> wire.LeaseView | None:
+        lease = client.bid(bid).lease
+        return client.lease(wire.from_hex(lease)) if lease and lease != but else None
+
+    found: wire.LeaseView = eventually(look)
+    return found
+
+
+def later(world: World, seconds: int) -> None:
+    """The chain's next block is that much later."""
+    world.chain.rpc("evm_increaseTime", seconds)
+    world.chain.rpc("evm_mine")
+
+
+def terms_of(view: wire.LeaseView) -> tuple[Lease, Clauses]:
+    """What its papers say."""
+    return terms(
+        wire.paper_from_json(Bid, view.bid),
+        wire.paper_from_json(Offer, view.offer),
+        rate=int(view.rate),
+        attempt=view.attempt,
+        spent=int(view.spent),
+        opened_at=view.opened_at,
+    )
+
+
+def progress_of(view: wire.LeaseView) -> Progress:
+    """How far it is, by the escrow's word."""
+    return Progress.unpack(int(view.progress))
+
+
+def claim(world: World, provider: Party, view: wire.LeaseView, amount: int) -> None:
+    """The provider's claim of a job that is done."""
+    world.escrow.claim(provider.signer, *terms_of(view), progress_of(view), amount, Kind.DONE, b"\x05" * 32)
 
 
 def evidence_for(lease: wire.LeaseView, amount: int) -> Evidence:

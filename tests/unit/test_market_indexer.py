@@ -16,7 +16,7 @@ from suanli_market.chain.indexer import ChainResetError, Indexer
 from suanli_market.chain.projection import Projection
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.store import Store
-from suanli_market.tables import CursorRow, EventRow
+from suanli_market.tables import ChainTransactionRow, CursorRow, EventRow
 from suanli_protocol import wire
 from suanli_protocol.escrow import Block
 from suanli_protocol.rpc_errors import LackingError
@@ -36,6 +36,13 @@ class Endpoint:
     head: int = 0
     branches: dict[int, int] = field(default_factory=dict)  # from a block on, which branch
     genesis_hash: bytes = GENESIS
+    sent: int = 0  # transactions of the market's key
+    asked: int = 0  # so often for them
+
+    def nonce(self, _: str, block: str) -> int:
+        assert block == "latest"
+        self.asked += 1
+        return self.sent
 
     def block(self, block: int | str = "latest") -> Block:
         number = self.head if isinstance(block, str) else block
@@ -137,3 +144,32 @@ def test_another_chain_halts(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     endpoint.branches, endpoint.genesis_hash, endpoint.head = {1: 1}, b"\xdd" * 32, 2
     with pytest.raises(ChainResetError):
         indexer.catch_up()
+
+
+def mined(store: Store, *nonces: int, block: int) -> None:
+    with store.write() as session:
+        for nonce in nonces:
+            session.add(
+                ChainTransactionRow(
+                    kind="reclaim", nonce=nonce, entries=1, calldata="0x", state="mined", block=block, at=0
+                )
+            )
+
+
+def test_what_the_key_never_sent_by_the_newest_block_is_lost_once_two_looks_say_so(store: Store) -> None:
+    endpoint = Endpoint(head=7)
+    indexer, told = an_indexer(store, endpoint)
+    mined(store, 4, 5, block=9)
+    for sent, says in ((6, []), (5, []), (6, []), (5, []), (5, ["lost"])):
+        endpoint.sent = sent
+        indexer.look_for_lost()
+        assert told == says
+
+
+def test_a_transaction_whose_block_counts_is_not_looked_for(store: Store) -> None:
+    endpoint = Endpoint(head=7)
+    indexer, told = an_indexer(store, endpoint)
+    mined(store, 4, block=7)
+    indexer.look_for_lost()
+    indexer.look_for_lost()
+    assert (told, endpoint.asked) == ([], 0)

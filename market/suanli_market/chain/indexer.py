@@ -89,6 +89,7 @@ class Indexer:
         self._news = threading.Event()
         self._stopping = False
         self._reconcile_due = self._outcomes_due = 0.0
+        self._missing: int | None = None  # the nonce that the last look missed
         self._stepping = threading.Lock()
         self._cursor = _Cursor(0, b"", 0)  # until `begin`
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
@@ -138,6 +139,18 @@ class Indexer:
                 self._read_outcome(transaction)
         return len(unanswered)
 
+    def look_for_lost(self) -> None:
+        """Has the writer carry again what was mined in a block that is no more, and that never counted.
+
+        The key's own count tells, whatever the transactions were for. An endpoint that lags may tell the same once.
+        """
+        with self._stepping:
+            missing = self._missing_nonce()
+        if missing is not None and missing == self._missing:
+            log.warning("the transaction with nonce %d was lost with its block and is sent again", missing)
+            self._on_lost()
+        self._missing = missing
+
     def _run(self) -> None:
         delay = self._poll_s
         while not self._stopping:
@@ -149,6 +162,7 @@ class Indexer:
                 if time.monotonic() >= self._outcomes_due:
                     self._outcomes_due = time.monotonic() + OUTCOMES_S
                     self.read_outcomes()
+                    self.look_for_lost()
                 if time.monotonic() >= self._reconcile_due:
                     self._reconcile_due = time.monotonic() + RECONCILE_S
                     self.reconcile()
@@ -279,6 +293,18 @@ class Indexer:
         events = [event for event in found if not isinstance(event, Opened)]
         log.error("lease %s was behind the chain: %d of its events are applied again", lease, len(events))
         self._apply_late(events, block)
+
+    def _missing_nonce(self) -> int | None:
+        """The next nonce of this market's key, if a transaction with it was mined and its block does not count yet."""
+        with self._store.read() as session:
+            newest = select(ChainTransactionRow.nonce, ChainTransactionRow.block)
+            mined = newest.where(col(ChainTransactionRow.state).in_(("mined", "failed")))
+            last = session.exec(mined.order_by(col(ChainTransactionRow.id).desc()).limit(1)).first()
+            market = session.get_one(CursorRow, 1).market
+        if last is None or (last[1] or 0) <= self._cursor.block:
+            return None
+        following = self._chain.nonce(market, "latest")
+        return following if following <= last[0] else None
 
     def _unanswered(self) -> list[str]:
         """Own transactions that were mined once, with a match or a receipt that still waits for their word."""

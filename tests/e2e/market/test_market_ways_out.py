@@ -19,19 +19,24 @@ from suanli_protocol import wire
 from suanli_protocol.abi import artifact
 from suanli_protocol.errors import NotFoundError
 from suanli_protocol.escrow import Settlement
-from suanli_protocol.lease import Clauses, Kind, Lease, Progress, fee_down, seat_key, seat_word, terms
+from suanli_protocol.lease import Kind, Progress, fee_down, seat_key, seat_word
 from suanli_protocol.market_client import MarketClient
-from suanli_protocol.messages import ZERO32, Bid, Offer, Receipt
+from suanli_protocol.messages import ZERO32, Bid, Receipt
 from suanli_protocol.signing import keccak256, struct_hash
 from support.builders import some_attributes, some_constraints, some_prices
 from support.devnet import Anvil, start_anvil
 from support.market import Party, World, bid_id, market_key, serve_command, start_market
 from support.market_scene import (
     Market,
+    claim,
     countersigned,
     eventually,
+    later,
+    leased,
     opened_lease,
+    progress_of,
     signed_receipt,
+    terms_of,
     unique_region,
 )
 from support.meddler import start_meddler
@@ -47,30 +52,9 @@ def anvil() -> Iterator[Anvil]:
         yield devnet
 
 
-def later(world: World, seconds: int) -> None:
-    """The chain's next block is that much later."""
-    world.chain.rpc("evm_increaseTime", seconds)
-    world.chain.rpc("evm_mine")
-
-
 def limits(**fields: Any) -> dict[str, Any]:
     """A bid's short times, that outlive what this file does to the chain's clock."""
     return {"window": WINDOW, "max_seconds": SECONDS, "valid_until": int(time.time()) + DAY, **fields}
-
-
-def terms_of(view: wire.LeaseView) -> tuple[Lease, Clauses]:
-    return terms(
-        wire.paper_from_json(Bid, view.bid),
-        wire.paper_from_json(Offer, view.offer),
-        rate=int(view.rate),
-        attempt=view.attempt,
-        spent=int(view.spent),
-        opened_at=view.opened_at,
-    )
-
-
-def progress_of(view: wire.LeaseView) -> Progress:
-    return Progress.unpack(int(view.progress))
 
 
 def until(client: MarketClient, lease: str, state: str) -> wire.LeaseView:
@@ -79,17 +63,6 @@ def until(client: MarketClient, lease: str, state: str) -> wire.LeaseView:
     def look() -> wire.LeaseView | None:
         view = client.lease(wire.from_hex(lease))
         return view if view.state == state else None
-
-    found: wire.LeaseView = eventually(look)
-    return found
-
-
-def leased(client: MarketClient, bid: bytes, *, but: str = "") -> wire.LeaseView:
-    """The bid's lease, once it has one (another than `but`)."""
-
-    def look() -> wire.LeaseView | None:
-        lease = client.bid(bid).lease
-        return client.lease(wire.from_hex(lease)) if lease and lease != but else None
 
     found: wire.LeaseView = eventually(look)
     return found
@@ -115,10 +88,6 @@ def settled(market: Market, provider: Party, consumer: Party, view: wire.LeaseVi
     market.client(provider).post_receipt(lease, signed)
     market.client(consumer).countersign(lease, countersigned(market, consumer, signed.receipt))
     return until(market.client(consumer), view.id, "settled")
-
-
-def claim(world: World, provider: Party, view: wire.LeaseView, amount: int) -> None:
-    world.escrow.claim(provider.signer, *terms_of(view), progress_of(view), amount, Kind.DONE, b"\x05" * 32)
 
 
 def test_a_claim_is_finalized_by_the_market(market: Market, provider: Party, consumer: Party) -> None:
