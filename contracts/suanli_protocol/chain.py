@@ -49,6 +49,7 @@ GAS_MAX = 16_777_216  # of one transaction (EIP-7825)
 GAS_MARGIN = (6, 5)  # the estimate times 1.2
 TIP_FALLBACK_WEI = 10**9
 LOG_SPAN_BLOCKS = 2_000
+HTTP_BAD_REQUEST, HTTP_TOO_LARGE = 400, 413  # of one request: an endpoint may send its error with the first
 BATCH_MAX = 100  # questions in one request; endpoints have limits of their own
 _POLL_S = (0.002, 0.5)
 
@@ -306,12 +307,18 @@ class Chain:
 
     def _post(self, body: dict[str, Any] | list[dict[str, Any]]) -> Any:
         status, answer = self._exchange(json.dumps(body, separators=(",", ":")).encode())
-        if not 200 <= status < 300:
+        if status == HTTP_TOO_LARGE and isinstance(body, dict):
+            raise ChainError(f"the chain at {self.url}: {body['method']} is too large for it", hint="send less at once")
+        if not 200 <= status < 300 and status != HTTP_BAD_REQUEST:
             raise self._unavailable(f"it answered with HTTP {status}")
         try:
-            return json.loads(answer)
+            found = json.loads(answer)
         except (ValueError, RecursionError) as error:
-            raise self._unavailable("it answered no JSON") from error
+            what = f"with HTTP {status}" if status == HTTP_BAD_REQUEST else "no JSON"
+            raise self._unavailable(f"it answered {what}") from error
+        if status == HTTP_BAD_REQUEST and not (isinstance(found, dict) and isinstance(found.get("error"), dict)):
+            raise self._unavailable(f"it answered with HTTP {status}")
+        return found
 
     def _exchange(self, body: bytes) -> tuple[int, bytes]:
         if self._plain is None:

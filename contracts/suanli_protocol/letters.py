@@ -3,7 +3,8 @@
 A letter is written down before each of its versions is sent, so whoever is killed can neither lose one nor have it
 mined twice: what is written down was sent or can be sent again, and only one version of a nonce is ever mined. Signing
 is deterministic: the same fields give the same transaction. One that is stuck is replaced at a higher fee, up to a
-bound that restarts do not move; beyond it only the chain's own fee is followed.
+bound that restarts do not move; beyond it only the chain's own fee is followed. One that the endpoint refuses, and
+holds no version of, leaves its nonce to a transaction that does nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Generic, TypeVar
 from suanli_protocol import wire
 from suanli_protocol.chain import Chain
 from suanli_protocol.chain_records import TxReceipt
-from suanli_protocol.errors import ChainError, ChainUnavailableError, SuanliError, TimedOutError
+from suanli_protocol.errors import ChainError, ChainUnavailableError, FundsError, SuanliError, TimedOutError
 from suanli_protocol.rpc_errors import LackingError
 from suanli_protocol.signing import Signer
 
@@ -141,8 +142,35 @@ class Carrier(Generic[L]):
         letter.hashes, letter.fee, letter.tip = former.hashes, former.fee, former.tip
         if not letter.hashes:
             raise error
-        log.warning("nonce %d at a higher fee is refused: %s", letter.nonce, error.detail)
+        log.warning("nonce %d is refused: %s", letter.nonce, error.detail)
         self._keep(letter)
+        if not isinstance(error, FundsError) and not self._is_known(letter):
+            self._fill(letter)
+
+    def _is_known(self, letter: L) -> bool:
+        """Whether the endpoint holds any version."""
+        for version in letter.hashes:
+            with suppress(LackingError):
+                self._chain.transaction(wire.from_hex(version))
+                return True
+        return False
+
+    def _fill(self, letter: L) -> None:
+        """Sends a transaction that does nothing at the letter's nonce: what nobody takes must hold up no other.
+
+        Nothing is written down for it: whichever of them is mined, the letter's own receipt tells.
+        """
+        fees, own = self._chain.fees(), self._signer.address
+        gas = self._chain.estimate({"from": own, "to": own, "data": "0x"})
+        more = max(fees[0], _up(letter.fee, RAISE)), max(fees[1], _up(letter.tip, RAISE))
+        signed = self._chain.sign(self._signer, b"", to=own, gas=gas, nonce=letter.nonce, fees=more)
+        log.warning("no version of nonce %d is taken; it goes to a transaction that does nothing", letter.nonce)
+        try:
+            self._chain.submit(signed.raw)
+        except ChainUnavailableError:
+            raise
+        except SuanliError as error:
+            log.warning("nor is that: %s", error.detail)
 
     def _wait(self, letter: L) -> TxReceipt | None:
         """The receipt; None if it is not mined in time."""

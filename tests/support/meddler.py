@@ -22,6 +22,7 @@ class Meddler:
         self.url = ""
         self.lies = 0
         self._lie: tuple[re.Pattern[str], Change] | None = None
+        self._shunned, self._refusal = b"", (0, b"")
         self._client = httpx.Client(timeout=60)  # one for all requests: making one takes longer than most answers
 
     def close(self) -> None:
@@ -38,10 +39,21 @@ class Meddler:
         finally:
             self._lie = None
 
+    @contextmanager
+    def refusing(self, shunned: bytes, status: int, answer: bytes) -> Iterator[None]:
+        """Passes no request on whose body holds this, while the context is open, and answers it like this."""
+        self._shunned, self._refusal = shunned, (status, answer)
+        try:
+            yield
+        finally:
+            self._shunned = b""
+
     def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
         """The market's answer, or the lie: status, content type, body."""
         if target.startswith("/v1/events"):
             return 503, "application/json", b"{}"  # not streamed here: the client has to do without
+        if self._shunned and self._shunned in body:
+            return self._refusal[0], "application/json", self._refusal[1]
         answer = self._client.request(method, self.market + target, headers=headers, content=body)
         data, lie = answer.content, self._lie
         if lie is not None and answer.is_success and lie[0].search(f"{method} {target.partition('?')[0]}"):

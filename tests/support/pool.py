@@ -10,6 +10,7 @@ from typing import Any
 from suanli_protocol.chain import SignedTransaction
 from suanli_protocol.chain_records import TxReceipt
 from suanli_protocol.errors import ChainError, ChainRevertedError, ChainUnavailableError, FundsError
+from suanli_protocol.rpc_errors import LackingError
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Pool:
     void: bool = False
     full_of: str = ""  # why nothing is taken
     refuses: bytes = b""  # the beginning of the data that is not taken
+    shuns: bytes = b""  # what no data that is taken holds
     reverts: bool = False
     gone: bool = False  # no answer comes
     late: int = 0  # so often a receipt is not there yet, though the nonce is used
@@ -77,6 +79,8 @@ class Pool:
             raise FundsError(self.full_of)
         if fee > self.purse:
             raise FundsError("no coin for so much gas")
+        if self.shuns and self.shuns in bytes.fromhex(data):
+            raise ChainError("transaction rejected")
         if self.refuses and bytes.fromhex(data).startswith(self.refuses):
             raise ChainError("oversized data")
         if nonce < len(self.mined):
@@ -91,6 +95,11 @@ class Pool:
         self.mine()
         if self.gone:
             raise ChainUnavailableError("the answer did not come")
+
+    def transaction(self, version: bytes) -> bytes:
+        if version not in self.mined and version not in {held for held, _, _ in self.waiting.values()}:
+            raise LackingError("no such transaction")
+        return version
 
     def receipt(self, version: bytes) -> TxReceipt | None:
         if version not in self.mined:

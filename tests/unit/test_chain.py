@@ -53,6 +53,30 @@ def test_nonsense_is_an_endpoint_that_cannot_be_used(response: httpx.Response) -
     assert "SUANLI_CHAIN" in unavailable.value.hint
 
 
+def test_a_no_under_a_bad_request_is_the_endpoints_answer() -> None:
+    told = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32003, "message": "transaction rejected"}}
+    chain = Chain("http://chain.test", transport=httpx.MockTransport(lambda _: httpx.Response(400, json=told)))
+    with pytest.raises(ChainError, match="transaction rejected") as rejected:
+        chain.submit(b"\x02")
+    assert not isinstance(rejected.value, ChainUnavailableError)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
+def test_a_status_without_an_answer_is_an_endpoint_that_cannot_be_used(status: int) -> None:
+    for content in (b"", b"<html>", b"[]", b'{"error": "over quota"}'):
+        response = httpx.Response(status, content=content)
+        chain = Chain("http://chain.test", transport=httpx.MockTransport(lambda _, found=response: found))
+        with pytest.raises(ChainUnavailableError):
+            chain.submit(b"\x02")
+
+
+def test_one_request_that_is_too_large_is_refused_for_good() -> None:
+    chain = Chain("http://chain.test", transport=httpx.MockTransport(lambda _: httpx.Response(413)))
+    with pytest.raises(ChainError, match="too large") as refused:
+        chain.submit(b"\x02")
+    assert not isinstance(refused.value, ChainUnavailableError)
+
+
 def test_a_timeout_is_an_endpoint_that_cannot_be_used() -> None:
     def late(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("late", request=request)
@@ -210,7 +234,7 @@ def test_every_error_of_the_escrow_has_a_hint() -> None:
     assert {name for name in declared if name.startswith("LeaseEscrow_")} <= set(HINTS)
 
 
-def batching(requests: list[Any], *, takes_batches: bool = True) -> Chain:
+def batching(requests: list[Any], *, refusal: int = 0) -> Chain:
     """A chain that answers each call with its own data, batches in the reverse order."""
 
     def result(question: Any) -> Any:
@@ -220,9 +244,7 @@ def batching(requests: list[Any], *, takes_batches: bool = True) -> Chain:
         question = json.loads(request.content)
         requests.append(question)
         if isinstance(question, list):
-            return (
-                httpx.Response(200, json=[*map(result, reversed(question))]) if takes_batches else httpx.Response(400)
-            )
+            return httpx.Response(refusal) if refusal else httpx.Response(200, json=[*map(result, reversed(question))])
         return httpx.Response(200, json=result(question))
 
     return Chain("http://chain.test", transport=httpx.MockTransport(answer))
@@ -236,9 +258,10 @@ def test_many_calls_are_few_requests() -> None:
     assert {question["params"][1] for request in requests for question in request} == {"0x7"}
 
 
-def test_an_endpoint_without_batches_is_asked_one_by_one() -> None:
+@pytest.mark.parametrize("refusal", [400, 413])
+def test_an_endpoint_without_batches_is_asked_one_by_one(refusal: int) -> None:
     requests: list[Any] = []
-    assert batching(requests, takes_batches=False).call_all(ACCOUNT, [b"a", b"b"]) == [b"a", b"b"]
+    assert batching(requests, refusal=refusal).call_all(ACCOUNT, [b"a", b"b"]) == [b"a", b"b"]
     assert len(requests) == 3
 
 

@@ -246,3 +246,53 @@ def test_a_refused_batch_is_no_reason_to_forget_the_next_nonce(pool: Pool, store
         sender.send(a_batch(b"large"))
     sender.send(a_batch(b"small"))
     assert (pool.contents(), [nonce for nonce, _ in pool.sent]) == ([b"small"], [0])
+
+
+def test_what_the_endpoint_never_takes_leaves_its_nonce_to_nothing(
+    pool: Pool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written down, never sent, and refused from now on: its nonce would hold up all others for ever."""
+
+    def strike(name: str) -> None:
+        if name == "market.open.intended":
+            raise Killed
+
+    monkeypatch.setattr(letters, "GONE_S", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "reach", strike)
+        with pytest.raises(Killed):
+            a_sender(pool, store).send(a_batch())
+    pool.refuses = b"one"
+    sender = a_sender(pool, store)
+    with pytest.raises(NonceTakenError):
+        sender.resume()
+    assert (pool.contents(), intents(store), carriers(store)) == ([b""], [(0, "dropped")], [None, None])
+    sender.resume()
+    sender.send(a_batch(b"two"))
+    assert pool.contents() == [b"", b"two"]
+
+
+def test_what_the_pool_holds_keeps_its_nonce_though_it_is_refused_again(pool: Pool, store: Store) -> None:
+    pool.base = STUCK
+    with pytest.raises(TimedOutError):
+        a_sender(pool, store).send(a_batch())
+    sent = list(pool.sent)
+    pool.refuses = b"one"
+    with pytest.raises(TimedOutError):
+        a_sender(pool, store).resume()
+    assert pool.sent == sent
+    assert (intents(store), carriers(store)) == ([(0, "prepared")], [1, 1])
+
+
+def test_without_coin_no_nonce_is_left_to_nothing(pool: Pool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool.gone = True
+    with pytest.raises(ChainUnavailableError):
+        a_sender(pool, store).send(a_batch())
+    pool.gone = False
+    pool.lose()
+    pool.full_of = "no coin for gas"
+    with pytest.raises(TimedOutError):
+        a_sender(pool, store).resume()
+    pool.full_of = ""
+    a_sender(pool, store).resume()
+    assert (pool.contents(), intents(store)) == ([b"one"], [(0, "mined")])

@@ -351,7 +351,7 @@ def _waiting_bids(session: Session, consumer: str, seat: str) -> Sequence[BidRow
     return session.exec(query).all()
 
 
-def release(session: Session, match_: MatchRow, bid: BidRow, code: Refusal, changes: list[Change]) -> None:
+def release(session: Session, match_: MatchRow, bid: BidRow, code: Refusal | ReasonCode, changes: list[Change]) -> None:
     """A pending match comes to nothing for a reason."""
     match_.state, match_.reason = "released", reason_name(code)
     session.add(match_)

@@ -1,6 +1,7 @@
 """The chain writer: it gathers what waits for the chain into batches, and has the sender carry one after the other.
 
-A kind of batch that the chain refuses is tried again later, and smaller; the others go on.
+A kind of batch that the chain refuses is tried again later, and smaller; the others go on. An entry that is refused
+alone is set aside, and the rest of its kind go on.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
 from suanli_market.admission.papers import bid_of, offer_of
+from suanli_market.chain.aside import Aside
 from suanli_market.chain.duties import DUTIES, Duties, Duty
+from suanli_market.chain.projection import release
 from suanli_market.chain.sender import Batch, Sender
+from suanli_market.clearing.book import Change
 from suanli_market.clearing.keeper import Keeper
 from suanli_market.leasing.leases import OPEN_STATES, progress_of, terms_of
-from suanli_market.store import Store
+from suanli_market.store import Store, follow
 from suanli_market.tables import BidRow, LeaseRow, MatchRow, OfferRow, ReceiptRow, RoundRow
 from suanli_protocol import wire
-from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, SuanliError, TimedOutError
+from suanli_protocol.errors import ChainRevertedError, ChainUnavailableError, FundsError, SuanliError, TimedOutError
 from suanli_protocol.escrow import Chain, Escrow, Fill, Opening, Settlement
+from suanli_protocol.lease import Refusal
 from suanli_protocol.letters import MINED_S, NonceTakenError
+from suanli_protocol.log import ReasonCode
 from suanli_protocol.messages import Receipt
 from suanli_protocol.signing import Signer
 
@@ -56,9 +63,9 @@ class Pace:
         """Larger again."""
         self.limit, self.rest_s = min(BATCH_MAX, 2 * self.limit), 0.0
 
-    def failed(self) -> None:
-        """Smaller, and later each time."""
-        self.limit = max(1, self.limit // 2)
+    def failed(self, rows: int) -> None:
+        """Smaller than a batch of so many rows, and later each time."""
+        self.limit = max(1, min(self.limit, rows) // 2)
         self.rest_s = min(REST_S[1], max(REST_S[0], 2 * self.rest_s))
         self.not_before = time.monotonic() + self.rest_s
 
@@ -87,6 +94,7 @@ class ChainWriter:
         self._work = threading.Event()
         self._stopping = False
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)  # by the kind of batch
+        self._aside = Aside()
         self._settle_at, self._is_settling_put_off = 0.0, False  # not before (monotonic)
         self._is_lost = True  # what was sent before is not known yet
         self._duties = Duties(store)
@@ -166,46 +174,85 @@ class ChainWriter:
         self._is_settling_put_off = False
         is_more = True
         while is_more and not self._stopping and not self._is_lost and self._keeper.halted is None:
-            found = (self._openings(), self._settlements(), self._duty())
+            found = (self._openings(), self._settlements(), self._duty(), self._again("open"), self._again("settle"))
             went = [batch for batch in found if batch is not None and self._carry_out(batch)]
             is_more = any(batch.is_full for batch in went)
 
     def _carry_out(self, batch: Batch) -> bool:
         """Whether it went well. What the chain refused rests, so that other kinds go on; any other error is raised."""
-        pace = self._paces[batch.kind]
         try:
             self._sender.send(batch)
         except (ChainUnavailableError, TimedOutError, NonceTakenError):
             raise
-        except ChainRevertedError as error:
-            if batch.kind in DUTIES:
+        except SuanliError as error:
+            if batch.kind in DUTIES and isinstance(error, ChainRevertedError):
                 log.info("%s of lease %s was in vain: %s", batch.kind, *batch.rows, error.detail)
                 return True  # somebody else may have done it
-            pace.failed()
             log.error("a transaction failed: %s %s", error.detail, error.hint)
+            self._refused(batch, error)
             return False
-        except SuanliError as error:
-            pace.failed()
-            log.error("a transaction failed: %s %s", error.detail, error.hint)
-            return False
-        pace.went_well()
+        self._paces[batch.kind].went_well()
+        self._aside.pass_(batch.kind, batch.rows)
         return True
 
+    def _refused(self, batch: Batch, error: SuanliError) -> None:
+        """The batch goes smaller; an entry that went alone is set aside, unless what lacks is the market's own coin."""
+        alone = batch.rows[0] if len(batch.rows) == 1 else None
+        if alone is None or alone not in self._aside.rows(batch.kind):
+            self._paces[batch.kind].failed(len(batch.rows))
+        if alone is None or batch.kind in DUTIES or isinstance(error, FundsError):
+            return
+        is_its_own = self._aside.refuse(batch.kind, alone)
+        if batch.kind == "open" and isinstance(alone, int):
+            self._give_up(alone, is_its_own=is_its_own)
+
+    def _give_up(self, id_: int, *, is_its_own: bool) -> None:
+        """Releases a match that cannot be opened: its papers' time is over, or others were opened and it was not."""
+        now, changes = self._keeper.now(), list[Change]()
+        with self._store.write() as session:
+            match = session.get_one(MatchRow, id_)
+            bid, offer = session.get_one(BidRow, match.bid), session.get_one(OfferRow, match.offer)
+            over = Refusal.BID_EXPIRED if bid.valid_until <= now else Refusal.OFFER_EXPIRED
+            code = over if min(bid.valid_until, offer.valid_until) <= now else ReasonCode.OPEN_FAILED
+            if match.state != "pending" or match.transaction is not None or not (is_its_own or code is over):
+                return
+            release(session, match, bid, code, changes)
+            follow(session, lambda: self._keeper.apply(changes))
+        log.error("match %d of bid %s is given up: %s", id_, match.bid, match.reason)
+        self._aside.forget("open", id_)
+
     # What waits
+
+    def _again(self, kind: str) -> Batch | None:
+        """One that was set aside, alone."""
+        row = self._aside.due(kind)
+        if row is None or self._paces[kind].is_resting():
+            return None
+        if kind == "open":
+            batch = self._opened_by(col(MatchRow.id) == row, 1)
+        else:
+            batch = self._settled_by(col(ReceiptRow.lease) == row, 1)
+        if batch is None:
+            self._aside.forget(kind, row)
+        return batch
 
     def _openings(self) -> Batch | None:
         pace = self._paces["open"]
         if pace.is_resting():
             return None
+        return self._opened_by(col(MatchRow.id).not_in(self._aside.rows("open")), pace.limit)
+
+    def _opened_by(self, wanted: ColumnElement[bool], limit: int) -> Batch | None:
+        """The first pending matches that are wanted and fit."""
         with self._store.read() as session:
             found = session.exec(
                 select(MatchRow, BidRow, OfferRow, RoundRow.hash)
                 .join(BidRow, col(BidRow.id) == MatchRow.bid)
                 .join(OfferRow, col(OfferRow.id) == MatchRow.offer)
                 .join(RoundRow, col(RoundRow.number) == MatchRow.round)
-                .where(MatchRow.state == "pending", col(MatchRow.transaction).is_(None))
+                .where(MatchRow.state == "pending", col(MatchRow.transaction).is_(None), wanted)
                 .order_by(col(MatchRow.id))
-                .limit(pace.limit)
+                .limit(limit)
             ).all()
         if not found:
             return None
@@ -215,7 +262,7 @@ class ChainWriter:
         openings = [_opening(match, bid, offer) for match, bid, offer, _ in rows]
         calldata, count = _fitting(openings, lambda part: self._escrow.encode_open(wire.from_hex(rows[-1][3]), part))
         gas = min(GAS_MAX, GAS_BASE + GAS_PER_OPENING * count)
-        is_full = count < len(found) or len(found) == pace.limit
+        is_full = count < len(found) or len(found) == limit
         return Batch("open", calldata, gas, tuple(match.id or 0 for match, *_ in rows[:count]), is_full)
 
     def _settlements(self) -> Batch | None:
@@ -225,6 +272,10 @@ class ChainWriter:
         if time.monotonic() < self._settle_at:
             self._is_settling_put_off = True
             return None
+        return self._settled_by(col(ReceiptRow.lease).not_in(self._aside.rows("settle")), pace.limit)
+
+    def _settled_by(self, wanted: ColumnElement[bool], limit: int) -> Batch | None:
+        """The first countersigned receipts that are wanted and fit."""
         with self._store.read() as session:
             found = session.exec(
                 select(ReceiptRow, LeaseRow)
@@ -233,9 +284,10 @@ class ChainWriter:
                     ReceiptRow.state == "queued",
                     col(ReceiptRow.transaction).is_(None),
                     col(LeaseRow.state).in_(OPEN_STATES),
+                    wanted,
                 )
                 .order_by(col(LeaseRow.number))
-                .limit(pace.limit)
+                .limit(limit)
             ).all()
             settlements = [_settlement(session, receipt, lease) for receipt, lease in found]
         if not settlements:
@@ -243,7 +295,7 @@ class ChainWriter:
         self._settle_at = time.monotonic() + SETTLE_PAUSE_S
         calldata, count = _fitting(settlements, self._escrow.encode_settle)
         gas = min(GAS_MAX, GAS_BASE + GAS_PER_SETTLEMENT * count)
-        is_full = count < len(found) or len(found) == pace.limit
+        is_full = count < len(found) or len(found) == limit
         return Batch("settle", calldata, gas, tuple(row.id for _, row in found[:count]), is_full)
 
     def _duty(self) -> Batch | None:
