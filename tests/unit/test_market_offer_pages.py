@@ -19,7 +19,7 @@ from suanli.filters import parse
 from suanli_market.admission.submissions import Withdrawal
 from suanli_market.api import papers, problems
 from suanli_market.api.app import bare_app
-from suanli_market.clearing.explain import LOOKS_PER_S, Allowance
+from suanli_market.clearing.explain import Allowance
 from suanli_market.figures import COUNTERS
 from suanli_market.metrics import Counters
 from suanli_market.store import insert_rows
@@ -44,7 +44,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 @pytest.fixture
 def url(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The market's own routes over the desk's book, on a loopback socket."""
-    monkeypatch.setattr(papers, "_listed", Allowance())
+    monkeypatch.setattr(papers, "_listed", Allowance(papers.LISTED_PER_S))
     app = bare_app("0")
     app.state.services = SimpleNamespace(store=desk.store, keeper=desk.keeper)
     problems.install(app, Counters(COUNTERS))
@@ -183,7 +183,7 @@ def test_offers_are_listed_at_a_bounded_rate(desk: Desk, url: str, monkeypatch: 
     with desk.keeper._lock:
         desk.keeper._book.offers |= dict.fromkeys((b"%d" % n for n in range(10_000)), None)  # type: ignore[arg-type]
     with httpx.Client(base_url=url, trust_env=False) as http:
-        answers = [http.get("/v1/offers?limit=500") for _ in range(LOOKS_PER_S // 500 + 1)]
+        answers = [http.get("/v1/offers?limit=500") for _ in range(papers.LISTED_PER_S // 500 + 1)]
     assert {answer.status_code for answer in answers[:-1]} == {200}
     assert (answers[-1].status_code, answers[-1].json()["retryable"]) == (429, True)
 

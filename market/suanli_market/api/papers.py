@@ -33,7 +33,12 @@ PAGE, PAGE_MAX = 100, 500
 PAGE_CHARACTERS = 4 * 1024 * 1024  # of papers and attributes: clients take an answer of 64 MiB
 ROWS_AT_ONCE = 50
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
-_explained, _listed, _lock = Allowance(), Allowance(), threading.Lock()  # of this process, all askers together
+LISTED_PER_S = 20_000  # offers: half of one core's time
+_explained, _listed, _lock = (
+    Allowance(),
+    Allowance(LISTED_PER_S),
+    threading.Lock(),
+)  # of this process, all askers together
 
 
 @router.post("/offers", response_model=Acknowledgement)

@@ -52,14 +52,14 @@ LOOKS_PER_S = 50_000  # at offers: a part of one core's time
 
 
 class Allowance:
-    """How much may be looked at: LOOKS_PER_S, and at most one second's worth at once."""
+    """How much may be looked at in a second, and at most one second's worth at once."""
 
-    def __init__(self) -> None:
-        self._left, self._at = float(LOOKS_PER_S), 0.0
+    def __init__(self, per_s: int = LOOKS_PER_S) -> None:
+        self._per_s, self._left, self._at = per_s, float(per_s), 0.0
 
     def take(self, looks: int, now: float) -> bool:
         """Whether so many offers may be looked at now (monotonic seconds); if so, they count."""
-        self._left = min(LOOKS_PER_S, self._left + max(0.0, now - self._at) * LOOKS_PER_S)
+        self._left = min(self._per_s, self._left + max(0.0, now - self._at) * self._per_s)
         self._at = now
         if looks > self._left:
             return False
