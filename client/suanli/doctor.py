@@ -140,7 +140,7 @@ def _funds(client: Client) -> Finding:
 
 
 def _offers(client: Client) -> Finding:
-    count = len(client.network.market.offers())
+    count = client.network.market.offer_page(limit=1).total
     if not count:
         return Finding("offers", "warning", "the market has no open offer", "wait for a provider")
     return Finding("offers", "ok", f"{count} open")

@@ -166,10 +166,18 @@ def test_what_the_key_never_sent_by_the_newest_block_is_lost_once_two_looks_say_
         assert told == says
 
 
-def test_a_transaction_whose_block_counts_is_not_looked_for(store: Store) -> None:
+def test_it_is_missed_however_many_blocks_count_meanwhile(store: Store) -> None:
     endpoint = Endpoint(head=7)
     indexer, told = an_indexer(store, endpoint)
-    mined(store, 4, block=7)
+    mined(store, 4, block=6)
+    endpoint.sent = 4
     indexer.look_for_lost()
+    indexer.look_for_lost()
+    assert told == ["lost"]
+
+
+def test_where_nothing_was_mined_nothing_is_asked(store: Store) -> None:
+    endpoint = Endpoint(head=7)
+    indexer, told = an_indexer(store, endpoint)
     indexer.look_for_lost()
     assert (told, endpoint.asked) == ([], 0)

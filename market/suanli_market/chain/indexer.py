@@ -295,16 +295,15 @@ class Indexer:
         self._apply_late(events, block)
 
     def _missing_nonce(self) -> int | None:
-        """The next nonce of this market's key, if a transaction with it was mined and its block does not count yet."""
+        """The next nonce of this market's key, if a transaction with it was mined once."""
         with self._store.read() as session:
-            newest = select(ChainTransactionRow.nonce, ChainTransactionRow.block)
-            mined = newest.where(col(ChainTransactionRow.state).in_(("mined", "failed")))
+            mined = select(ChainTransactionRow.nonce).where(col(ChainTransactionRow.state).in_(("mined", "failed")))
             last = session.exec(mined.order_by(col(ChainTransactionRow.id).desc()).limit(1)).first()
             market = session.get_one(CursorRow, 1).market
-        if last is None or (last[1] or 0) <= self._cursor.block:
+        if last is None:
             return None
         following = self._chain.nonce(market, "latest")
-        return following if following <= last[0] else None
+        return following if following <= last else None
 
     def _unanswered(self) -> list[str]:
         """Own transactions that were mined once, with a match or a receipt that still waits for their word."""

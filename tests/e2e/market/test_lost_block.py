@@ -95,6 +95,7 @@ def test_a_lease_that_time_ended_is_ended_again_if_the_block_was_lost(market: Ma
     eventually(lambda: marked(market, "finalize"))
     chain.rpc("anvil_reorg", 1, [])
     assert finalized(market) == []
+    chain.rpc("anvil_mine", hex(CONFIRMATIONS + 1))  # the number of the lost block counts, with another block
     again = eventually(lambda: finalized(market))[0]
     assert again.transaction == lost.transaction
     chain.rpc("anvil_mine", hex(CONFIRMATIONS + 1))
