@@ -1,11 +1,12 @@
 """A change that is made on a lease as it is when the escrow looks at it.
 
 A lease may move while a call is on its way: the market settles it, the provider claims. The escrow then refuses the
-call, and what was wanted is looked at again, on the lease as it is now.
+call, and what was wanted is looked at again, on the lease as it is now. A reorganisation may even move it back.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from suanli_protocol.escrow import Escrow, TxReceipt
 from suanli_protocol.events import SettlementRefused
 
 TRIES = 5  # of a call that meets another state of the lease each time
+PAUSE_S = 0.2  # before one on a lease that is again as it was
+MET_ANOTHER = "LeaseEscrow_UnknownLease"  # the seat's word was not that of the state that was sent
 S = TypeVar("S")
 
 
@@ -22,7 +25,7 @@ def change_lease(
 ) -> tuple[S, TxReceipt | None]:
     """Sends until the escrow takes it; the state after that, and the transaction (None: `wants` it no more).
 
-    The escrow's own refusal is raised if the lease stayed as it was: then it is about something else.
+    The escrow's own refusal is raised if the lease stayed as it was and the refusal is about something else.
     """
     for _ in range(TRIES):
         if not wants(state):
@@ -32,9 +35,15 @@ def change_lease(
         if refusal is None:
             return now, mined
         if now == state:
-            raise refusal
+            if not _met_another(refusal):
+                raise refusal
+            time.sleep(PAUSE_S)
         state = now
     raise ChainError(f"the lease moved {TRIES} times while this was on its way", hint="try again", code="lease_moves")
+
+
+def _met_another(refusal: ChainError) -> bool:
+    return isinstance(refusal, ChainRevertedError) and refusal.name == MET_ANOTHER
 
 
 def _try(escrow: Escrow, state: S, send: Callable[[S], TxReceipt]) -> tuple[TxReceipt | None, ChainError | None]:
