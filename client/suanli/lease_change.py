@@ -20,6 +20,12 @@ MET_ANOTHER = "LeaseEscrow_UnknownLease"  # the seat's word was not that of the 
 S = TypeVar("S")
 
 
+class LeaseMovesError(ChainError):
+    """The lease was in another state at each try."""
+
+    code, title, retryable = "lease_moves", "The lease does not stand still", True
+
+
 def change_lease(
     escrow: Escrow, state: S, *, read: Callable[[], S], wants: Callable[[S], bool], send: Callable[[S], TxReceipt]
 ) -> tuple[S, TxReceipt | None]:
@@ -39,7 +45,7 @@ def change_lease(
                 raise refusal
             time.sleep(PAUSE_S)
         state = now
-    raise ChainError(f"the lease moved {TRIES} times while this was on its way", hint="try again", code="lease_moves")
+    raise LeaseMovesError(f"the lease moved {TRIES} times while this was on its way", hint="try again")
 
 
 def _met_another(refusal: ChainError) -> bool:

@@ -71,4 +71,4 @@ def test_a_lease_that_never_stands_still_is_given_up() -> None:
     escrow = Escrow(*["LeaseEscrow_UnknownLease"] * TRIES)
     with pytest.raises(ChainError, match="moved") as caught:
         change(escrow, lambda: "running")
-    assert (caught.value.code, len(escrow.sent)) == ("lease_moves", TRIES)
+    assert (caught.value.code, caught.value.retryable, len(escrow.sent)) == ("lease_moves", True, TRIES)
