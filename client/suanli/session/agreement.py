@@ -126,13 +126,12 @@ def is_within(region: str, wanted: str) -> bool:
     return region == wanted or region.startswith(wanted + "-")
 
 
-def check_on_chain(agreement: Agreement, read_seat: ReadSeat) -> None:
-    """Passes only if the escrow holds this very lease, running and unpaid.
+def runs_on_chain(agreement: Agreement, read_seat: ReadSeat) -> bool:
+    """Whether the escrow holds this very lease, running and unpaid.
 
-    NotYetOnChainError if the seat was never used (wait and ask again), IntegrityError if it holds something else.
+    NotYetOnChainError if the seat was never used: wait and ask again.
     """
     word = read_seat(agreement.lease.seat_key)
     if word == NEVER_USED:
         raise NotYetOnChainError(f"the escrow has no lease at the seat of {wire.to_hex(agreement.id)}")
-    if word != seat_word(agreement.id, Progress()):
-        raise IntegrityError("chain: the escrow's word at the seat is not that of this lease, running and unpaid")
+    return word == seat_word(agreement.id, Progress())

@@ -7,7 +7,7 @@ from suanli.session import agreement as agreements
 from suanli.session import transfer
 from suanli.session.agreement import Agreement
 from suanli.session.desk import Desk
-from suanli.session.standing import stop
+from suanli.session.standing import standing, stop
 from suanli_protocol import faults, wire
 from suanli_protocol.documents import JobDocument
 from suanli_protocol.errors import IntegrityError, SuanliError
@@ -94,15 +94,21 @@ def terms_of(agreement: Agreement) -> dict[str, int | str]:
 
 
 def hand_over(desk: Desk, agreement: Agreement) -> None:
-    """Seals and uploads what the relay does not have yet, once the chain has this very lease, running and unpaid.
+    """Seals and uploads what the relay does not have yet, if the chain has this very lease, running and unpaid.
 
-    Sealed files are kept until the relay has signed for them, so that a second try sends the same bytes.
+    The relay may not know yet that a lease was stopped, claimed or closed: then nothing is sent, and that is told.
+    NotYetOnChainError if the chain has no such lease, IntegrityError if its events and its word disagree. Sealed files
+    are kept until the relay has signed for them, so that a second try sends the same bytes.
     """
     record, folder = desk.record, desk.folder
     missing = [slot for slot in slots_of(record) if slot not in record.delivered]
     if not missing or record.job is None:
         return
-    agreements.check_on_chain(agreement, desk.escrow.seat)
+    if not agreements.runs_on_chain(agreement, desk.escrow.seat):
+        state = standing(desk, agreement).state
+        if state != "open":  # else a reorganisation has just moved it back
+            desk.tell_once("moved", "notice", f"nothing is sent: by the chain the lease is {state}")
+        return
     desk.tell_once("checked", "checked", "offer, machine, terms and the chain's own word agree")
     sizes: dict[str, int] = {}
     for slot in missing:

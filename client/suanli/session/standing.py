@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from suanli.lease_change import change_lease
 from suanli.session.agreement import Agreement, NotYetOnChainError
 from suanli.session.desk import Desk
@@ -11,6 +13,8 @@ from suanli_protocol.errors import IntegrityError
 from suanli_protocol.events import Claimed, EscrowEvent, Stopped
 from suanli_protocol.lease import seat_word
 from suanli_protocol.lease_history import LeaseHistory, fold
+
+LOOKS, PAUSE_S = 4, 0.5  # before events and word that disagree are held against the endpoint
 
 
 def standing(desk: Desk, agreement: Agreement) -> LeaseHistory:
@@ -33,6 +37,18 @@ def billable_until(desk: Desk, agreement: Agreement) -> int:
 
 def _events(desk: Desk, agreement: Agreement) -> list[EscrowEvent]:
     """The lease's own events from its opening on: all of them, as the escrow's word at its seat proves."""
+    for _ in range(LOOKS):
+        events = _proven_events(desk, agreement)
+        if events is not None:
+            return events
+        time.sleep(PAUSE_S)
+    raise IntegrityError(
+        "chain: the escrow's word is not what the lease's events make", hint="ask another chain endpoint"
+    )
+
+
+def _proven_events(desk: Desk, agreement: Agreement) -> list[EscrowEvent] | None:
+    """None if events and word disagree: a reorganisation may have come between them."""
     head = desk.network.chain.block("latest").number
     events = events_of(desk.escrow, agreement.id, agreement.clauses.opened_at, head)
     if not events:
@@ -41,11 +57,7 @@ def _events(desk: Desk, agreement: Agreement) -> list[EscrowEvent]:
     if history.closed_by is not None:  # a later attempt may have taken the seat: its word tells nothing any more
         return events
     word = desk.escrow.seat(agreement.lease.seat_key, block=head)
-    if word != seat_word(agreement.id, history.progress):
-        raise IntegrityError(
-            "chain: the escrow's word is not what the lease's events make", hint="ask another chain endpoint"
-        )
-    return events
+    return events if word == seat_word(agreement.id, history.progress) else None
 
 
 def stop(desk: Desk, agreement: Agreement) -> LeaseHistory:
