@@ -4,7 +4,8 @@ A letter is written down before each of its versions is sent, so whoever is kill
 mined twice: what is written down was sent or can be sent again, and only one version of a nonce is ever mined. Signing
 is deterministic: the same fields give the same transaction. One that is stuck is replaced at a higher fee, up to a
 bound that restarts do not move; beyond it only the chain's own fee is followed. One that the endpoint refuses, and
-holds no version of, leaves its nonce to a transaction that does nothing.
+holds no version of, leaves its nonce to a transaction that does nothing; so does one that was mined once and that a
+reorganisation took, if it is not carried again while another waits behind it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from suanli_protocol.signing import Signer
 
 MINED_S = 45.0  # a version is given so long before it is replaced
 LOOK_S = 1.0  # the longest pause between two looks
+GAP_S = 20.0  # so long a nonce before a letter's may be held by nothing before it is used up
 GONE_S = 15.0  # so long a nonce may be used before the receipt of what used it is told
 RAISE = (5, 4)
 RAISES_MAX = 6  # in a letter's life. 1.25^6: at most 3.8 times the highest fee that the chain itself asked for
@@ -81,6 +83,7 @@ class Carrier(Generic[L]):
     ) -> None:
         self._chain, self._signer = chain, signer
         self._keep, self._on_sent, self._is_ended, self._mined_s = keep, on_sent, is_ended, mined_s
+        self._gap_since: float | None = None  # (monotonic)
 
     def carry(self, letter: L) -> TxReceipt:
         """The receipt once a version is mined; it may say that it reverted.
@@ -92,6 +95,7 @@ class Carrier(Generic[L]):
         if receipt is not None:
             return receipt
         self._require_nonce(letter)
+        self._gap_since = None
         while True:
             self._post(letter)
             receipt = self._wait(letter)
@@ -160,17 +164,38 @@ class Carrier(Generic[L]):
 
         Nothing is written down for it: whichever of them is mined, the letter's own receipt tells.
         """
-        fees, own = self._chain.fees(), self._signer.address
+        self._use_up(letter.nonce, (_up(letter.fee, RAISE), _up(letter.tip, RAISE)), "no version of it is taken")
+
+    def _close_gap(self, letter: L) -> None:
+        """Uses up the nonces before the letter's that nothing holds any more, once that has been so for GAP_S.
+
+        A transaction that was mined there was lost with its block, and no pool has it. What it was for shows on the
+        chain, and is looked after as if it had never been sent.
+        """
+        free = self._chain.nonce(self._signer.address, "pending")
+        now = time.monotonic()
+        if free >= letter.nonce:
+            self._gap_since = None
+        elif self._gap_since is None:
+            self._gap_since = now
+        elif now - self._gap_since >= GAP_S:
+            self._gap_since = None
+            for nonce in range(free, letter.nonce):
+                self._use_up(nonce, (letter.fee, letter.tip), f"nonce {letter.nonce} waits behind it")
+
+    def _use_up(self, nonce: int, fees: tuple[int, int], why: str) -> None:
+        """Sends a transaction that does nothing, at these fees or the chain's own if they are higher."""
+        own = self._signer.address
         gas = self._chain.estimate({"from": own, "to": own, "data": "0x"})
-        more = max(fees[0], _up(letter.fee, RAISE)), max(fees[1], _up(letter.tip, RAISE))
-        signed = self._chain.sign(self._signer, b"", to=own, gas=gas, nonce=letter.nonce, fees=more)
-        log.warning("no version of nonce %d is taken; it goes to a transaction that does nothing", letter.nonce)
+        fee, tip = (max(pair) for pair in zip(self._chain.fees(), fees, strict=True))
+        signed = self._chain.sign(self._signer, b"", to=own, gas=gas, nonce=nonce, fees=(fee, tip))
+        log.warning("nonce %d goes to a transaction that does nothing: %s", nonce, why)
         try:
             self._chain.submit(signed.raw)
         except ChainUnavailableError:
             raise
         except SuanliError as error:
-            log.warning("nor is that: %s", error.detail)
+            log.warning("nor is that taken: %s", error.detail)
 
     def _wait(self, letter: L) -> TxReceipt | None:
         """The receipt; None if it is not mined in time."""
@@ -183,6 +208,7 @@ class Carrier(Generic[L]):
                     return receipt
                 if is_over or pause >= LOOK_S:
                     self._require_nonce(letter)
+                    self._close_gap(letter)
             if is_over:
                 return None
             time.sleep(pause)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from suanli_node.outbox import Outbox, OutboxEscrow
-from suanli_protocol import wire
+from suanli_protocol import letters, wire
 from suanli_protocol.chain_records import TxReceipt
 from suanli_protocol.errors import TimedOutError
 from suanli_protocol.signing import Signer
@@ -104,6 +104,49 @@ def test_replaced_at_a_higher_fee_it_is_mined_once(scene: Scene) -> None:
     assert base <= int(found["maxFeePerGas"], 16) <= 4 * wanted
     assert scene.escrow.chain.receipt(wire.from_hex(first)) is None
     scene.check_once()
+
+
+def test_it_does_not_wait_for_ever_behind_one_that_was_lost_with_its_block(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letters, "GAP_S", 0.5)
+    scene.devnet.rpc("evm_setAutomine", True)
+    scene.withdraw()  # the first costs more gas than those after it
+    before, nonce = scene.devnet.rpc("evm_snapshot"), scene.nonce + 1
+    scene.withdraw()
+    scene.devnet.rpc("evm_setAutomine", False)
+    mined: list[TxReceipt] = []
+    sender = threading.Thread(target=lambda: mined.append(scene.withdraw()))
+    sender.start()
+    eventually(lambda: len(scene.pooled()) == 1, "the second is sent")
+    scene.devnet.rpc("evm_revert", before)  # the first is nowhere now, and the second behind a gap
+    scene.devnet.rpc("anvil_dropAllTransactions")
+    assert scene.escrow.chain.nonce(scene.signer.address, "pending") == nonce
+    for _ in range(200):
+        scene.devnet.rpc("evm_mine")
+        sender.join(0.1)
+        if mined:
+            break
+    assert len(mined) == 1
+    assert scene.escrow.chain.nonce(scene.signer.address, "latest") == nonce + 2
+    assert scene.escrow.account(scene.signer.address).free == 8 * CREDIT, "the lost one was for nothing"
+    assert not (scene.folder / "outbox.json").exists()
+
+
+def test_one_before_it_that_a_pool_still_holds_is_left_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters, "GAP_S", 0.1)
+    chain, own = scene.escrow.chain, scene.signer.address
+    first = chain.sign(scene.signer, b"", to=own, gas=21_000, nonce=scene.nonce, fees=chain.fees())
+    chain.submit(first.raw)
+    mined: list[TxReceipt] = []
+    sender = threading.Thread(target=lambda: mined.append(scene.withdraw()))
+    sender.start()
+    eventually(lambda: len(scene.versions()) >= 3, "two replacements")
+    scene.devnet.rpc("evm_mine")
+    sender.join(30)
+    assert len(mined) == 1
+    assert chain.receipt(first.hash) is not None
+    assert chain.nonce(own, "latest") == scene.nonce + 2
 
 
 def test_at_its_bound_it_waits_and_the_next_call_finds_it_mined(scene: Scene) -> None:
