@@ -121,6 +121,29 @@ contract DisputeTest is EscrowTest {
         assertEq(free(consumer), FUNDS - before - fee(deal, before) + deal.lease.bond, "refund and the whole bond");
     }
 
+    /// @dev What an offer does not bound from below: without a window the provider has no second to claim in.
+    function test_aWindowOfNothing() public {
+        Deal memory deal = aDeal();
+        (deal.bid.window, deal.bid.arbiter, deal.offer.arbiter) = (0, arbiter, arbiter);
+        assertRefused(deal, Refusal.None, "opens");
+        claimAs(provider, deal, 1000, 1);
+        markClaimed(deal, 1000, 1);
+        VM.expectRevert(
+            abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_TooLate.selector, deal.id, block.timestamp)
+        );
+        disputeAs(consumer, deal);
+        finalizeAs(stranger, deal);
+
+        uint256 before = free(consumer);
+        deal = aDeal();
+        deal.bid.window = 0;
+        assertRefused(deal, Refusal.None, "opens");
+        stopAs(consumer, deal);
+        markStopped(deal, true);
+        reclaimAs(consumer, deal);
+        assertEq(free(consumer), before + deal.lease.bond, "the bond, in the second of the open");
+    }
+
     /* DISPUTE */
 
     function testFuzz_disputeMoney(uint256 seed, uint256 paid, uint256 award, uint256 slash, bool bySignature) public {
@@ -174,6 +197,150 @@ contract DisputeTest is EscrowTest {
         resolveAs(stranger, deal, amount, 0, NONE);
     }
 
+    function test_whoMayClaim() public {
+        Deal memory deal = anyLease(7, 0);
+        address[3] memory others = [consumer, guard, market];
+        for (uint256 i = 0; i < 3; ++i) {
+            VM.expectRevert(
+                abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_NotAuthorized.selector, others[i], provider)
+            );
+            claimAs(others[i], deal, 0, 1);
+        }
+        VM.prank(provider);
+        escrow.link(provider, stranger, NONE);
+        claimAs(stranger, deal, 0, 1);
+        markClaimed(deal, 0, 1);
+        assertTrue(escrow.seatOf(deal.lease.seatKey) == keccak256(abi.encode(deal.id, deal.progress)), "its owner may");
+    }
+
+    function test_kindsAndLeastOfAClaim() public {
+        Deal memory deal = anyLease(7, 10);
+        for (uint8 kind = 0; kind < 4; kind += 3) {
+            VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_WrongKind.selector, deal.id, kind));
+            claimAs(provider, deal, 10, kind);
+        }
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_AmountOutside.selector, deal.id, 9, 10, 10));
+        claimAs(provider, deal, 9, 1);
+        claimAs(provider, deal, 10, 1);
+    }
+
+    function test_withoutAnArbiterTheClaimStands() public {
+        Deal memory deal = anOpenLease();
+        claimAs(provider, deal, 1000, 1);
+        markClaimed(deal, 1000, 1);
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_NoArbiter.selector, deal.id));
+        disputeAs(consumer, deal);
+        VM.warp(block.timestamp + deal.clauses.window);
+        finalizeAs(stranger, deal);
+        assertPaid(deal, 1000, false);
+    }
+
+    function test_boundsOfAVerdict() public {
+        (Deal memory deal, uint96 amount) = claimed(1e6, 5, 1);
+        disputeAs(consumer, deal);
+        markDisputed(deal);
+        bytes4 outside = ILeaseEscrow.LeaseEscrow_AmountOutside.selector;
+        VM.expectRevert(abi.encodeWithSelector(outside, deal.id, 4, 5, amount));
+        resolveAs(arbiter, deal, 4, 0, NONE);
+        VM.expectRevert(abi.encodeWithSelector(outside, deal.id, amount + 1, 5, amount));
+        resolveAs(arbiter, deal, amount + 1, 0, NONE);
+        VM.expectRevert(abi.encodeWithSelector(outside, deal.id, deal.lease.bond + 1, 0, deal.lease.bond));
+        resolveAs(arbiter, deal, amount, deal.lease.bond + 1, NONE);
+
+        bytes32 verdict = keccak256(abi.encode(Papers.VERDICT_TYPEHASH, deal.id, amount, 0, EVIDENCE));
+        Signature memory signature = sign(arbiter, verdict);
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_BadSignature.selector, arbiter));
+        resolveAs(stranger, deal, amount - 1, 0, signature);
+        VM.prank(arbiter);
+        escrow.link(arbiter, stranger, NONE);
+        resolveAs(stranger, deal, 5, 0, NONE);
+        assertPaid(deal, 5, false);
+    }
+
+    function test_agreementBeatsProcedure() public {
+        for (uint256 i = 0; i < 2; ++i) {
+            (Deal memory deal,) = claimed(1e6, 5, 1);
+            if (i == 1) {
+                disputeAs(consumer, deal);
+                markDisputed(deal);
+            }
+            uint256 before = free(provider);
+            assertEq(uint256(settleOne(deal, 6, 0)), uint256(Refusal.Kind), "no interim receipt after a claim");
+            assertEq(uint256(settleOne(deal, 4, 2)), uint256(Refusal.Amount), "less than was paid");
+            assertEq(uint256(settleOne(deal, 7, 2)), uint256(Refusal.None), "a final one");
+            assertTrue(escrow.seatOf(deal.lease.seatKey) == reopenable(deal, 7), "its kind, not the claim's");
+            assertEq(free(provider) - before, 2 + deal.lease.bond, "what is new of it, and the bond");
+            assertEq(used(provider), 0, "freed once, by the claim");
+        }
+    }
+
+    /* THE PHASES, AND WHAT PROVES A LEASE */
+
+    /// @dev Calls as whoever may: stop, release, claim, dispute, resolve, finalize, reclaim.
+    function take(Deal memory deal, uint256 way) private {
+        if (way == 0) stopAs(consumer, deal);
+        else if (way == 1) releaseAs(provider, deal);
+        else if (way == 2) claimAs(provider, deal, 0, 1);
+        else if (way == 3) disputeAs(consumer, deal);
+        else if (way == 4) resolveAs(arbiter, deal, 0, 0, NONE);
+        else if (way == 5) finalizeAs(stranger, deal);
+        else reclaimAs(stranger, deal);
+    }
+
+    /// @dev `ways`: one bit for each of take's, lowest first.
+    function assertWrongPhase(Deal memory deal, uint256 ways) private {
+        uint8 phase = uint8(Progress.unwrap(deal.progress) >> 16);
+        for (uint256 way = 0; way < 7; ++way) {
+            if (ways >> way & 1 == 0) continue;
+            VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_WrongPhase.selector, deal.id, phase));
+            take(deal, way);
+        }
+    }
+
+    function assertUnknown(Deal memory deal) private {
+        bytes32 stored = escrow.seatOf(deal.lease.seatKey);
+        bytes32 id = keccak256(abi.encode(deal.lease));
+        for (uint256 way = 0; way < 7; ++way) {
+            VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_UnknownLease.selector, id, stored));
+            take(deal, way);
+        }
+    }
+
+    function test_thePhasesHaveTheirWays() public {
+        Deal memory deal = anyLease(7, 0);
+        assertWrongPhase(deal, 1 << 3 | 1 << 4 | 1 << 5);
+        stopAs(consumer, deal);
+        markStopped(deal, true);
+        assertWrongPhase(deal, 1 << 0 | 1 << 3 | 1 << 4 | 1 << 5);
+        claimAs(provider, deal, 0, 1);
+        markClaimed(deal, 0, 1);
+        assertWrongPhase(deal, 1 << 0 | 1 << 1 | 1 << 2 | 1 << 4 | 1 << 6);
+        disputeAs(consumer, deal);
+        markDisputed(deal);
+        assertWrongPhase(deal, 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6);
+    }
+
+    function test_aClosedLeaseHasNoWay() public {
+        Deal memory deal = anyLease(7, 0);
+        assertEq(uint256(settleOne(deal, 5, 1)), uint256(Refusal.None), "closed for good");
+        assertUnknown(deal);
+        deal = anyLease(7, 0);
+        assertEq(uint256(settleOne(deal, 5, 2)), uint256(Refusal.None), "reopenable");
+        assertUnknown(deal);
+    }
+
+    function test_everyWayProvesTheTermsAndTheProgress() public {
+        Deal memory deal = anyLease(7, 0);
+        deal.progress = Progress.wrap(1);
+        assertUnknown(deal);
+        deal.progress = Progress.wrap(0);
+        deal.lease.bond += 1;
+        assertUnknown(deal);
+        deal.lease.bond -= 1;
+        deal.clauses.window += 1;
+        assertUnknown(deal);
+    }
+
     /* THE SEAT AGAIN */
 
     function testFuzz_anotherAttempt(uint256 seed, uint256 paid, uint96 less) public {
@@ -216,5 +383,31 @@ contract DisputeTest is EscrowTest {
         escrow.cancel(consumer, deal.bid.seat, 0, proof);
         assertTrue(escrow.seatOf(deal.lease.seatKey) == CLOSED, "tombstone");
         assertEq(uint256(reopen(deal, proof)), uint256(Refusal.SeatTaken), "never again");
+    }
+    function test_cancelRefusals() public {
+        Deal memory deal = anyLease(7, 5);
+        uint256 spent = 5 + fee(deal, 5);
+        bytes memory proof = abi.encode(deal.clauses, uint96(spent));
+        assertSeatTaken(deal, "");
+        assertSeatTaken(deal, proof); // of a lease that is open
+
+        releaseAs(provider, deal);
+        assertSeatTaken(deal, "");
+        assertSeatTaken(deal, abi.encode(deal.clauses, uint96(spent + 1)));
+        assertSeatTaken(deal, abi.encode(deal.clauses));
+        Deal memory unused = aDeal();
+        describe(unused);
+        assertSeatTaken(unused, proof);
+
+        VM.prank(consumer);
+        escrow.cancel(consumer, deal.bid.seat, 0, proof);
+        assertSeatTaken(deal, proof);
+        assertSeatTaken(deal, "");
+    }
+
+    function assertSeatTaken(Deal memory deal, bytes memory previous) private {
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_SeatTaken.selector, deal.lease.seatKey));
+        VM.prank(consumer);
+        escrow.cancel(consumer, deal.bid.seat, 0, previous);
     }
 }

@@ -3,7 +3,7 @@ pragma solidity ^0.8.30;
 
 import {DevCredit} from "../DevCredit.sol";
 import {LeaseEscrow} from "../LeaseEscrow.sol";
-import {ILeaseEscrow, Signature} from "../interfaces/ILeaseEscrow.sol";
+import {ILeaseEscrow, Refusal, Signature} from "../interfaces/ILeaseEscrow.sol";
 import {CallbackToken, FalseToken, FeeToken, LyingToken, MintableToken, SilentToken} from "../mocks/BadTokens.sol";
 import {Papers} from "../libraries/Papers.sol";
 import {EscrowTest} from "./EscrowTest.sol";
@@ -68,6 +68,19 @@ contract MoneyTest is EscrowTest {
         assertEq(token.balanceOf(consumer), 0, "none to the hot key");
     }
 
+    /// @dev What an owner is not: whoever has the account's key can pay a provider of its own with all that is free.
+    function test_anOwnerDoesNotKeepAnAccountFromSpending() public {
+        VM.prank(consumer);
+        escrow.link(consumer, market, NONE);
+        Deal memory deal = aDeal();
+        deal.bid.market = consumer;
+        deal.offer.provider = stranger;
+        fund(stranger, 10_100);
+        assertTrue(openOne(deal) == Refusal.None, "opened by the account itself");
+        assertEq(uint256(settleOne(deal, deal.lease.price, 1)), uint256(Refusal.None), "both keys sign for everything");
+        assertEq(free(stranger), 10_100 + deal.lease.price, "paid");
+    }
+
     /* PERMIT */
 
     function permitOf(uint256 amount) private view returns (uint8 v, bytes32 r, bytes32 s) {
@@ -110,6 +123,26 @@ contract MoneyTest is EscrowTest {
         escrow.depositWithPermit(stranger, 100, START + 1, v, r, s);
     }
 
+    function test_depositWithPermitRefusesWhatDepositRefuses() public {
+        token.faucet(stranger, 100);
+        (uint8 v, bytes32 r, bytes32 s) = permitOf(100);
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_ZeroAddress.selector));
+        VM.prank(stranger);
+        escrow.depositWithPermit(address(0), 100, START + 1, v, r, s);
+
+        FeeToken bad = new FeeToken(); // without permits: the call fails, the allowance is there
+        LeaseEscrow other = escrowOf(bad);
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_AmountMismatch.selector, 500, 495));
+        other.depositWithPermit(address(this), 500, START + 1, v, r, s);
+
+        token.faucet(address(this), type(uint96).max);
+        token.approve(address(escrow), type(uint96).max);
+        VM.expectRevert(
+            abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_AmountTooLarge.selector, uint256(type(uint96).max) + 1)
+        );
+        escrow.depositWithPermit(consumer, type(uint96).max - 2 * FUNDS + 1, START + 1, v, r, s);
+    }
+
     /* LINK, BUMP, CANCEL */
 
     function test_linkBySignature() public {
@@ -139,6 +172,32 @@ contract MoneyTest is EscrowTest {
         escrow.link(address(0), consumer, NONE);
         VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_ZeroAddress.selector));
         new LeaseEscrow(address(0));
+    }
+
+    function test_anOwnerIsNeverTakenBackToZero() public {
+        VM.prank(consumer);
+        escrow.link(consumer, stranger, NONE);
+        VM.expectRevert(abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_ZeroAddress.selector));
+        VM.prank(stranger);
+        escrow.link(consumer, address(0), NONE);
+        assertTrue(escrow.ownerOf(consumer) == stranger, "still linked");
+    }
+
+    function test_theZeroSenderActsForNobody() public {
+        bytes memory refusal =
+            abi.encodeWithSelector(ILeaseEscrow.LeaseEscrow_NotAuthorized.selector, address(0), consumer);
+        VM.expectRevert(refusal);
+        VM.prank(address(0));
+        escrow.withdraw(consumer, 1);
+        VM.expectRevert(refusal);
+        VM.prank(address(0));
+        escrow.link(consumer, stranger, NONE);
+        VM.expectRevert(refusal);
+        VM.prank(address(0));
+        escrow.bump(consumer);
+        VM.expectRevert(refusal);
+        VM.prank(address(0));
+        escrow.cancel(consumer, bytes32(0), 0, "");
     }
 
     function test_bumpAndCancelNeedTheAccount() public {

@@ -66,6 +66,7 @@ contract OpenTest is EscrowTest {
         assertEq(uint256(openAs(stranger, openingOf(signed(deal)))), uint256(Refusal.NotTheMarket), "stranger");
         deal.bid.market = address(0);
         assertEq(uint256(openAs(stranger, openingOf(signed(deal)))), uint256(Refusal.NotTheMarket), "no market");
+        assertEq(uint256(openAs(address(0), openingOf(signed(deal)))), uint256(Refusal.NotTheMarket), "nobody");
 
         deal = aDeal();
         deal.offer.market = stranger;
@@ -279,6 +280,41 @@ contract OpenTest is EscrowTest {
         assertEq(uint256(code), uint256(Refusal.SeatTaken), "the second does not");
     }
 
+    function test_aLaterFillTakesTheSeat() public {
+        Opening memory opening = openingOf(signed(aDeal()));
+        Fill memory good = opening.fills[0];
+        opening.fills = new Fill[](2);
+        opening.fills[0] = Fill(good.offer, good.signature, RATE - 1, 0, "");
+        opening.fills[1] = good;
+        Vm.Log[] memory logs = openingLogs(opening);
+        (, Refusal code) = abi.decode(logs[1].data, (uint16, Refusal));
+        assertEq(uint256(code), uint256(Refusal.RateBelowAsk), "the first does not open");
+        assertTrue(logs[2].topics[0] == ILeaseEscrow.Opened.selector, "the second does");
+    }
+
+    function test_anUnsignedBidIsRefusedForEachFill() public {
+        Opening memory opening = openingOf(signed(aDeal()));
+        Fill memory good = opening.fills[0];
+        opening.signature = NONE;
+        opening.fills = new Fill[](2);
+        (opening.fills[0], opening.fills[1]) = (good, good);
+        Vm.Log[] memory logs = openingLogs(opening);
+        assertEq(logs.length, 3, "Round and an outcome each");
+        for (uint256 i = 1; i < 3; ++i) {
+            (, Refusal code) = abi.decode(logs[i].data, (uint16, Refusal));
+            assertEq(uint256(code), uint256(Refusal.BidSignature), "each fill");
+        }
+    }
+
+    function openingLogs(Opening memory opening) private returns (Vm.Log[] memory) {
+        Opening[] memory openings = new Opening[](1);
+        openings[0] = opening;
+        VM.recordLogs();
+        VM.prank(market);
+        escrow.open(bytes32(0), openings);
+        return VM.getRecordedLogs();
+    }
+
     function test_bumpKillsOlderPapersAndLeavesLeases() public {
         Deal memory open_ = anOpenLease();
         VM.prank(provider);
@@ -429,6 +465,32 @@ contract OpenTest is EscrowTest {
         if (how == 4) deal.bidSignature.r = bytes32(type(uint256).max);
         if (how == 5) deal.offerSignature = NONE;
         return deal;
+    }
+
+    function test_noOpeningsAreARoundAlone() public {
+        VM.recordLogs();
+        VM.prank(stranger);
+        escrow.open(keccak256("head"), new Opening[](0));
+        Vm.Log[] memory logs = VM.getRecordedLogs();
+        assertEq(logs.length, 1, "one event");
+        assertTrue(logs[0].topics[0] == ILeaseEscrow.Round.selector, "Round");
+        assertTrue(logs[0].topics[1] == bytes32(uint256(uint160(stranger))), "in its caller's name");
+    }
+
+    /// @dev What a caller encodes is not an entry's fault: bits above a field's width stop the whole call.
+    function test_strayBitsRevertTheCall() public {
+        Opening[] memory openings = new Opening[](2);
+        (openings[0], openings[1]) = (openingOf(signed(aDeal())), openingOf(signed(aDeal())));
+        bytes memory data = abi.encodeCall(ILeaseEscrow.open, (bytes32(0), openings));
+        uint256 first = 4 + 32 * (3 + openings.length); // selector; head, offset, length; an offset each
+        data[first + 32 * 17] = 0x01; // bid.validUntil
+        VM.prank(market);
+        (bool done,) = address(escrow).call(data);
+        assertTrue(!done, "the neighbour does not open either");
+        data[first + 32 * 17] = 0x00;
+        VM.prank(market);
+        (done,) = address(escrow).call(data);
+        assertTrue(done && used(provider) == 2 * openings[0].bid.need, "as it was encoded both do");
     }
 
     /* FIELDS OF ENCODED PAPERS */

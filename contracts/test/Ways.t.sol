@@ -176,6 +176,28 @@ contract WaysTest is EscrowTest {
         assertEq(free(stranger), fees[1], "the two between");
     }
 
+    function test_twoReceiptsOfOneLeaseInOneCall() public {
+        Deal memory deal = anOpenLease();
+        Settlement[] memory settlements = new Settlement[](3);
+        settlements[0] = settlementOf(deal, 1000, 0);
+        settlements[1] = settlementOf(deal, 2000, 0); // on the progress before the first
+        deal.progress = Progress.wrap(uint256(1000) << 160);
+        settlements[2] = settlementOf(deal, 3000, 1);
+        VM.recordLogs();
+        escrow.settle(settlements);
+        Vm.Log[] memory logs = VM.getRecordedLogs();
+        assertTrue(logs[1].topics[0] == ILeaseEscrow.SettlementRefused.selector, "one progress, one receipt");
+        assertClosed(deal, bytes32(uint256(1)));
+        assertEq(free(provider), FUNDS + 3000, "payout");
+        assertEq(free(market), fee(deal, 3000), "fee");
+    }
+
+    function test_noSettlementsDoNothing() public {
+        VM.recordLogs();
+        escrow.settle(new Settlement[](0));
+        assertEq(VM.getRecordedLogs().length, 0, "no event");
+    }
+
     function test_receiptAfterStopIsByAgreementOnly() public {
         Deal memory deal = anOpenLease();
         VM.warp(block.timestamp + 10);
