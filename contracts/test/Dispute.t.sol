@@ -398,6 +398,7 @@ contract DisputeTest is EscrowTest {
         Deal memory unused = aDeal();
         describe(unused);
         assertSeatTaken(unused, proof);
+        assertSeatTaken(unused, hex"00"); // proves 0, which is what an unused seat holds
 
         VM.prank(consumer);
         escrow.cancel(consumer, deal.bid.seat, 0, proof);
