@@ -8,7 +8,7 @@ using AccountWords for AccountWord global;
 
 /// @title An account in one storage word.
 /// @notice The words of all accounts together hold at most the token's balance, which fits in uint96; so credits stay
-/// inside their lane. `free` is the highest lane, so even a lying token can only make a credit revert.
+/// inside their lane. `free` is the highest lane, so whatever a lying token does, no credit reaches another lane.
 library AccountWords {
     uint256 private constant FREE = 160;
     uint256 private constant COUNTER = 128;
