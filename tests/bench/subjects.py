@@ -19,7 +19,7 @@ SUBJECTS = (
     Subject("gas", "Gas of a lease", "bench.gas", 60),
     Subject("chain", "Lease lives on the devnet", "bench.chain_lives", 90),
     Subject("signatures", "Signature checks", "bench.signatures", 60),
-    Subject("matching", "Matching", "bench.matching", 150),
+    Subject("matching", "Matching", "bench.matching", 300),
     Subject("offers", "Offers accepted by a market", "bench.offers", 90),
     Subject("job", "A job's way", "bench.job_way", 240),
     Subject("start", "Cold start of a provider", "bench.cold_start", 150),
