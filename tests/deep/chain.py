@@ -149,16 +149,18 @@ class Devnet:
 def _height_of(dump: bytes) -> int:
     """The height that a dump holds, or -1 if it is no whole dump.
 
-    Anvil reads blocks and accounts one after the other, and may mine in between: then a block is missing, or the
-    accounts are those of another block, and a key's nonce is not the number of its transactions.
+    Anvil reads blocks, transactions and accounts one after the other, and may mine or reorganise in between: then a
+    block is missing or another's, or a key's nonce is not the number of its transactions.
     """
     try:
         state = json.loads(dump)
         height = int(str(state["best_block_number"]), 0)
-        blocks = {int(block["header"]["number"], 16) for block in state["blocks"]}
+        blocks = {int(block["header"]["number"], 16): len(block["transactions"]) for block in state["blocks"]}
+        mined = Counter(int(entry["block_number"]) for entry in state["transactions"])
         sent = Counter(entry["info"]["from"].lower() for entry in state["transactions"])
         nonces = {address.lower(): account["nonce"] for address, account in state["accounts"].items()}
     except (ValueError, KeyError, TypeError):
         return -1
     accounts_agree = all(nonces.get(sender) == count for sender, count in sent.items())
-    return height if accounts_agree and blocks == set(range(height + 1)) else -1
+    blocks_agree = sorted(blocks) == list(range(height + 1)) and +Counter(blocks) == mined
+    return height if accounts_agree and blocks_agree else -1

@@ -221,6 +221,7 @@ class LeaseRun:
             job = self.record.job = intake.job(begun + JOB_WAIT_S)
         finally:
             self.record.consumer_key = intake.consumer_key
+        self._lease_log.open()
         if job.archive or job.python:  # what needs no preparing runs before anybody could read that it is prepared
             self._reports.report(Phase.STARTING)
         deadline = begun + min(job.timeouts.startup, STARTUP_SECONDS_MAX)

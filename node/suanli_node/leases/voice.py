@@ -53,8 +53,13 @@ class LeaseLog:
         except OSError as error:
             log.warning("lease %s: its log lacks a line: %s", self._record.view.id, error)
 
-    def open(self) -> LogShipper:
-        """Have it shipped, unless it is: by the one shipper of this lease."""
+    def open(self) -> LogShipper | None:
+        """Have it shipped, unless it is: by the one shipper of this lease.
+
+        None where there is nobody to seal it to: a former life may have read the job, and said something, all the same.
+        """
+        if not self._record.consumer_key:
+            return None
         if self._shipper is None:
             self._shipper = self._new_shipper()
             if self._record.status is not None:
@@ -80,6 +85,8 @@ class LeaseLog:
     def finish(self, patience: Until) -> LogSummary:
         """The log, as it was shipped, or as far as it was cut, if the relay does not take it."""
         shipper, record = self.open(), self._record
+        if shipper is None:
+            return NO_LOG
         try:
             return shipper.finish(patience.left_s)
         except Halted:

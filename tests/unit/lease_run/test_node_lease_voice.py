@@ -11,6 +11,7 @@ import pytest
 from suanli_node.background import Background
 from suanli_node.bounds import Bounded
 from suanli_node.engine.runlog import Source
+from suanli_node.leases import run as lease_run
 from suanli_node.leases import voice
 from suanli_node.leases.record import LeaseRecord, Step
 from suanli_node.leases.voice import NO_LOG, LeaseLog, Reports
@@ -37,6 +38,21 @@ def test_nothing_is_said_before_there_is_somebody_to_seal_it_to(tmp_path: Path) 
     lease_log.say(Source.NODE, b"heard")
     assert lease_log.summary == NO_LOG
     assert lease_log.finish(Until(threading.Event(), WAIT_S)).chunks == len(world.market.logs) == 1
+
+
+def test_what_a_former_life_said_is_no_log_while_nobody_is_known_to_seal_it_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had read the job and said something, but it died before the consumer's key was written down."""
+    monkeypatch.setattr(lease_run, "JOB_WAIT_S", 0.05)
+    world = World(tmp_path)
+    lease_log, record = a_log(world)
+    record.consumer_key = wire.to_hex(builders.consumer().encryption_public)
+    lease_log.say(Source.NODE, b"said before")
+    assert world.folder.setup_log.exists()
+    world.live()
+    evidence = world.evidence()
+    assert (evidence.reason, evidence.log, world.market.logs) == ("startup_timeout", NO_LOG, {})
 
 
 @pytest.mark.parametrize(
