@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from suanli.session.agreement import read_agreement
-from suanli.session.handover import agree, hand_over
+from suanli.session.handover import agree
 from suanli_protocol.errors import IntegrityError
 from suanli_protocol.lease import BY_CONSUMER_SIDE, Phase, Progress, seat_word
 from support.consumer_desk import a_desk, an_open_lease
@@ -35,15 +35,3 @@ def test_a_breach_is_stopped_on_the_chain_before_anything_is_sent(anvil: Anvil, 
     assert word in [seat_word(lease.id, stop) for stop in stops]
     told = view.model_copy(update={"state": "stopped"})
     assert agree(desk, told)[1] is False  # followed to its end, never handed anything
-
-
-def test_a_lease_that_is_not_on_the_chain_gets_nothing(anvil: Anvil, tmp_path: Path) -> None:
-    world = a_world(anvil)
-    view, record, signer = an_open_lease(world, ())
-    desk = a_desk(world, record, signer, tmp_path)
-    agreement, is_kept = agree(desk, view)
-    assert is_kept
-    world.escrow.stop(signer, agreement.lease, agreement.clauses, Progress())
-    with pytest.raises(IntegrityError, match="chain"):
-        hand_over(desk, agreement)
-    assert record.delivered == []
