@@ -39,6 +39,7 @@ SELECT id FROM offers WHERE accelerator >= :acc AND cpu >= :cpu AND memory >= :m
 ORDER BY core * :cpu / 1000.0 + memory_gib * :memory / 1024.0 + accelerator_price * :acc / 1000.0
   + disk_gib * :disk / 1024.0 LIMIT 1"""
 Shape = Callable[[Random], Lanes]
+TRACE = "; machines and tasks of cluster-trace-gpu-v2023, published with “Beware of Fragmentation” (USENIX ATC 2023)"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Ground:
     size: int
     machine: Shape
     task: Shape
+    source: str = ""
 
 
 def measure() -> Iterator[Row]:
@@ -79,7 +81,7 @@ def _rates(ground: Ground, *, memory: bool) -> Iterator[Row]:
     queried = [_rate(partial(_query, _database(offers)), few)]
     others = (beside("every bid against every offer", plain), beside("SQLite, indexed", queried))
     sought = [_rate(partial(cheapest, index=book.index, facts=facts), group) for group in groups][1:]
-    yield measured(f"offers found, {ground.name}", "/s", sought, beside=others, note="the search alone")
+    yield measured(f"offers found, {ground.name}", "/s", sought, beside=others, note=f"the search alone{ground.source}")
     target = Target("at least", 2_000) if ground.size == SIZES[-1] else None
     for name, at_once in (("one at a time", 1), (f"in rounds of {ROUND}", ROUND)):
         way = _book(offers)
@@ -156,7 +158,9 @@ def _traced(folder: Path) -> Ground:
             for row in csv.DictReader(file)
         ]
     name = f"{SIZES[-1]:,} open offers drawn from a GPU cluster's trace"
-    return Ground(name, SIZES[-1], lambda random: random.choice(machines), lambda random: random.choice(tasks))
+    return Ground(
+        name, SIZES[-1], lambda random: random.choice(machines), lambda random: random.choice(tasks), source=TRACE
+    )
 
 
 def _offer(random: Random, number: int, capacity: Lanes) -> StandingOffer:
