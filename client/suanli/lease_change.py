@@ -16,7 +16,8 @@ from suanli_protocol.events import SettlementRefused
 
 TRIES = 5  # of a call that meets another state of the lease each time
 PAUSE_S = 0.2  # before one on a lease that is again as it was
-MET_ANOTHER = "LeaseEscrow_UnknownLease"  # the seat's word was not that of the state that was sent
+# The seat's word was not that of the state that was sent; or a mined call was refused by a state that is gone by now.
+MET_ANOTHER = ("LeaseEscrow_UnknownLease", "Reverted")
 S = TypeVar("S")
 
 
@@ -49,7 +50,7 @@ def change_lease(
 
 
 def _met_another(refusal: ChainError) -> bool:
-    return isinstance(refusal, ChainRevertedError) and refusal.name == MET_ANOTHER
+    return isinstance(refusal, ChainRevertedError) and refusal.name in MET_ANOTHER
 
 
 def _try(escrow: Escrow, state: S, send: Callable[[S], TxReceipt]) -> tuple[TxReceipt | None, ChainError | None]:

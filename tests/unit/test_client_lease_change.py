@@ -53,8 +53,9 @@ def test_what_is_wanted_no_more_is_not_sent() -> None:
     assert escrow.sent == ["running"]
 
 
-def test_a_lease_that_a_reorganisation_moved_back_meanwhile_is_asked_for_again() -> None:
-    escrow = Escrow("LeaseEscrow_UnknownLease", None)
+@pytest.mark.parametrize("word", ["LeaseEscrow_UnknownLease", "Reverted"])
+def test_a_lease_that_a_reorganisation_moved_back_meanwhile_is_asked_for_again(word: str) -> None:
+    escrow = Escrow(word, None)
     states = iter(["running", "stopped"])
     assert change(escrow, lambda: next(states))[0] == "stopped"
     assert escrow.sent == ["running", "running"]
