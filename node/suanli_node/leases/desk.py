@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from suanli_node.background import Background
 from suanli_node.bounds import Bounded
-from suanli_node.leases.ending import ending_of_void
+from suanli_node.leases.ending import VOID
 from suanli_node.leases.foundlings import Foundlings
 from suanli_node.leases.intake import RunRefusedError
 from suanli_node.leases.record import (
@@ -353,7 +354,7 @@ class LeaseDesk:
             self._notice_stop(run)
         elif self._services.is_void(run.record.view, run.assignment):
             log.warning("lease %s was taken back by the chain, and its papers have run out", run.record.view.id)
-            run.close(ending_of_void(run.record))
+            run.close(replace(self._services.ending(run.record, standing.history), how=VOID))
             self._drop(run)
         else:
             log.warning("lease %s is %s on the chain; it is looked for again", run.record.view.id, standing.place)

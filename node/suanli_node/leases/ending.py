@@ -11,6 +11,8 @@ from suanli_protocol.chain import Chain
 from suanli_protocol.errors import ChainError
 from suanli_protocol.lease_history import LeaseHistory
 
+VOID = "void"  # a reorganisation took the lease back for good
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -19,8 +21,7 @@ class Ending:
     lease: str
     number: int
     consumer: str
-    how: str  # settled, finalized, resolved, released, reclaimed, "void" if a reorganisation took it back for good,
-    # "closed" if the chain did not say how
+    how: str  # settled, finalized, resolved, released, reclaimed, VOID; "closed" if the chain did not say how
     reason: str  # why the run ended
     billed: str  # what the receipt was over
     paid: str  # to this node
@@ -50,23 +51,6 @@ def ending_of(record: LeaseRecord, history: LeaseHistory, chain: Chain) -> Endin
         lost=str(lost),
         at=_time_of(chain, event.block) if event is not None else 0,
         transaction=wire.to_hex(event.transaction) if event is not None else "",
-    )
-
-
-def ending_of_void(record: LeaseRecord) -> Ending:
-    """The ending of a lease that the chain does not have any more: nobody paid anything for it."""
-    return Ending(
-        lease=record.view.id,
-        number=record.view.number,
-        consumer=str(record.view.bid["consumer"]),
-        how="void",
-        reason=record.reason,
-        billed=str(record.receipt.amount) if record.signed is not None else "0",
-        paid="0",
-        fee="0",
-        lost="0",
-        at=0,
-        transaction="",
     )
 
 
